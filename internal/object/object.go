@@ -1,0 +1,76 @@
+package object
+
+import (
+	"errors"
+	"time"
+)
+
+// Ref names an object as its clients do. Key is the exact bytes of the key.
+type Ref struct {
+	Bucket string
+	Key    string
+}
+
+// String is the object as people write it, s3://bucket/key.
+func (r Ref) String() string { return "s3://" + r.Bucket + "/" + r.Key }
+
+// Attributes are what an object carries besides bytes, as its writer gave it.
+type Attributes struct {
+	// Headers are the system headers that a GET gives back: Content-Type,
+	// Cache-Control, Content-Disposition, Content-Encoding, Content-Language,
+	// Expires, X-Amz-Website-Redirect-Location. Names are canonical.
+	Headers map[string]string `json:"h,omitempty"`
+	// Meta is the user metadata; names are lower case, without X-Amz-Meta-.
+	Meta map[string]string `json:"m,omitempty"`
+	// Checksums are the verified x-amz-checksum values by upper-case algorithm
+	// (CRC32, CRC32C, CRC64NVME, SHA1, SHA256), in base64.
+	Checksums map[string]string `json:"c,omitempty"`
+	// ChecksumType is FULL_OBJECT or COMPOSITE where Checksums has any.
+	ChecksumType string `json:"t,omitempty"`
+	// Tags is the tag set in the order given.
+	Tags []Tag `json:"g,omitempty"`
+	// Parts is the number of parts of a multipart object; zero for others.
+	Parts int `json:"p,omitempty"`
+}
+
+// Tag is one object tag
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
+type Tag struct {
+	Key   string `json:"k"`
+	Value string `json:"v"`
+}
+
+// Info describes an object to a client.
+type Info struct {
+	Ref
+	Size int64
+	// ETag has no quotes.
+	ETag string
+	// Modified is when the write was committed.
+	Modified time.Time
+	Attributes
+}
+
+// Errors of objects. Each is an answer that a client of S3 knows.
+var (
+	// ErrNoSuchKey: there is no such object.
+	ErrNoSuchKey = errors.New("the specified key does not exist")
+	// ErrPreconditionFailed: a condition of the request is false; nothing was
+	// done. The caller lost a race and may read again.
+	ErrPreconditionFailed = errors.New("at least one of the preconditions you specified did not hold")
+	// ErrNotModified: a conditional read found nothing newer.
+	ErrNotModified = errors.New("not modified")
+	// ErrConflict: the object is being changed by someone else at this moment;
+	// nothing was done, and the request may be sent again.
+	ErrConflict = errors.New("a conflicting operation is in progress against this resource; please try again")
+	// ErrNoSuchUpload: the upload does not exist, was aborted or completed.
+	ErrNoSuchUpload = errors.New("the specified multipart upload does not exist; the upload id may be invalid, or the upload may have been aborted or completed")
+	// ErrInvalidPart: a part is missing or has another ETag.
+	ErrInvalidPart = errors.New("one or more of the specified parts could not be found, or the specified entity tag does not match the part's")
+	// ErrInvalidPartOrder: the parts are not in ascending order.
+	ErrInvalidPartOrder = errors.New("the list of parts was not in ascending order; parts must be ordered by part number")
+	// ErrPartTooSmall: a part other than the last has less than 5 MiB.
+	ErrPartTooSmall = errors.New("your proposed upload is smaller than the minimum allowed size: every part but the last has at least 5 MiB")
+	// ErrInvalidRange: the range lies outside the object.
+	ErrInvalidRange = errors.New("the requested range is not satisfiable")
+)

@@ -1,0 +1,107 @@
+package state
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/object"
+)
+
+// Scope is what the state remembers of a scope. A scope that has no row yet is
+// read as the zero mark in generation 1, epoch 1, horizon 1.
+type Scope struct {
+	Scope fence.Scope
+	// Mark never falls (F1); drivers refuse to lower or delete it in the schema.
+	Mark fence.Mark
+	// Writes is the way the scope is written; a commit compares it.
+	Writes fence.Writes
+	// Epoch goes into the names of new physical objects. Horizon is the lowest
+	// epoch whose names may still be committed; Horizon <= Epoch. EpochSince is
+	// when the epoch began. Only the collector moves them, never backwards.
+	Epoch, Horizon int64
+	EpochSince     time.Time
+	// Last is the latest grant or, with an external issuer, the latest raise.
+	Last fence.Grant
+	// LeaseUntil is when the holder's right to renew ends, by the database's
+	// clock; zero: nobody holds. TTL is what the holder asked for.
+	LeaseUntil time.Time
+	TTL        time.Duration
+}
+
+// NewScope is how a scope without a row reads.
+func NewScope(s fence.Scope, w fence.Writes) Scope {
+	return Scope{Scope: s, Mark: fence.Mark{Generation: fence.FirstGeneration}, Writes: w, Epoch: 1, Horizon: 1}
+}
+
+// Held reports whether somebody holds the lease at now, the database's time.
+func (s *Scope) Held(now time.Time) bool { return s.LeaseUntil.After(now) }
+
+// Object is the row of a sealed object: the row is what makes it exist.
+type Object struct {
+	object.Info
+	Scope fence.Scope
+	// Token is the token of the write, zero for writes without one.
+	Token fence.Token
+	// Attempt is the unique id in the physical key.
+	Attempt uuid.UUID
+	// Physical is the key of the bytes in the store's bucket.
+	Physical string
+}
+
+// Upload is a multipart upload into a sealed scope. While its row stands and is
+// not Completed it holds its physical key against the collector.
+type Upload struct {
+	ID string
+	object.Ref
+	Scope      fence.Scope
+	Token      fence.Token
+	Generation fence.Generation
+	// Creator is the access key that created it.
+	Creator   string
+	Attempt   uuid.UUID
+	Physical  string
+	Upstream  string // the store's upload id
+	Initiated time.Time
+	object.Attributes
+	// Completed uploads are kept for a while so that a repeated Complete gets its
+	// first answer; Digest identifies the part list, ETag and Size the object.
+	Completed bool
+	Digest    string
+	ETag      string
+	Size      int64
+}
+
+// RetryID identifies a client's request over its retries: a hash of credential,
+// method, target, the client's own id and the body's digest.
+type RetryID [32]byte
+
+// Retry remembers the answer of a request that committed.
+type Retry struct {
+	ID     RetryID
+	Result []byte
+}
+
+// Garbage is a physical key that was seen unreferenced below the horizon, so
+// that nothing can refer to it any more.
+type Garbage struct {
+	Bucket   string
+	Physical string
+	Found    time.Time
+}
+
+// Proxy is a proxy's row under the guard list.
+type Proxy struct {
+	ID uuid.UUID
+	// Acked is the guard list version whose guards bind all of its mutations.
+	Acked int64
+	// Seen is its last renewal by the database's clock.
+	Seen time.Time
+}
+
+// Deployment identifies one state.
+type Deployment struct {
+	ID          uuid.UUID
+	Incarnation int64
+}
