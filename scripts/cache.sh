@@ -1,7 +1,5 @@
 # Where the tools that the tests need are kept: outside the checkout, shared by
 # every checkout of one user. Sourced by the scripts beside it, never run.
-#
-# The folder must agree with cacheDir in internal/storetest.
 
 cache=${S3FENCE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/s3fence}
 case $cache in
