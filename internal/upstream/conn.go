@@ -17,7 +17,7 @@ import (
 // Writes above TLS are seen, so a handshake does not count.
 type conn struct {
 	net.Conn
-	writes    atomic.Uint64 // writes begun
+	writes    atomic.Uint64 // writes begun, but for those that failed without a byte
 	forbidden atomic.Bool
 }
 
@@ -31,7 +31,13 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.forbidden.Load() {
 		return 0, errForbidden
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if n == 0 && err != nil {
+		// TCP took nothing; under TLS at most a part of a record, which the
+		// other side cannot open.
+		c.writes.Add(^uint64(0))
+	}
+	return n, err
 }
 
 var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
