@@ -131,12 +131,12 @@ func startWatcher(root string) error {
 func scratchParent() (string, error) {
 	tried := []string{os.TempDir(), "/tmp", "/var/tmp"}
 	for _, dir := range tried {
-		real, err := filepath.EvalSymlinks(dir)
-		if err != nil || len(real) > maxRoot-len("/s3fence-test-4294967295") {
+		resolved, err := filepath.EvalSymlinks(dir)
+		if err != nil || len(resolved) > maxRoot-len("/s3fence-test-4294967295") {
 			continue
 		}
-		if os.Geteuid() != 0 || reachable(real) {
-			return real, nil
+		if os.Geteuid() != 0 || reachable(resolved) {
+			return resolved, nil
 		}
 	}
 	return "", fmt.Errorf("testserver: none of %q can be entered by every user and has a short path: set TMPDIR to a folder that does", tried)

@@ -1,0 +1,98 @@
+package arrows
+
+// module is this module's path; local paths in the tables are below it.
+const module = "github.com/s3fence/s3fence"
+
+// room says which packages of this module a package may import directly.
+type room struct {
+	may []string
+	why string
+}
+
+// rooms has a row for every package of this module. A row for a package that
+// does not exist (yet) is no fault.
+var rooms = map[string]room{
+	"internal/fence":  {nil, "the rule stands on one screen and rests on nothing that could change under it"},
+	"internal/sigv4":  {nil, "signatures are judged without knowing what they sign: no scopes, no tokens"},
+	"internal/config": {nil, "configuration is values; what they mean is decided where they are used"},
+	"internal/pause":  {nil, "pause points are named in every layer and so stand below all of them"},
+	"internal/object": {nil, "the vocabulary of objects is shared by all layers and so stands below them"},
+
+	"internal/auth":    {[]string{"internal/fence"}, "a principal may carry scope and token; how it was verified is not its matter"},
+	"internal/events":  {[]string{"internal/fence"}, "one vocabulary of what happened; who looks at it is not its matter"},
+	"internal/state":   {[]string{"internal/fence", "internal/object"}, "records and one transaction contract: drivers and rules meet here, neither is known"},
+	"internal/guarded": {[]string{"internal/fence", "internal/object", "internal/state"}, "the seat of a way to write: it knows no way in particular"},
+
+	"internal/memory":   {driver, "a driver has statements and no rules"},
+	"internal/postgres": {driver, "a driver has statements and no rules"},
+	"internal/sqlite":   {driver, "a driver has statements and no rules"},
+
+	"internal/locks":  {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/pause"}, "leases are decided by the state, over whatever database and whatever API"},
+	"internal/guards": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/pause"}, "guards are leased and adopted through the state and the seat of the ways to write"},
+	"internal/sealed": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/upstream", "internal/pause"}, "the sealed way to write: it never learns which database commits, nor which API asked"},
+
+	"internal/upstream":    {[]string{"internal/object", "internal/sigv4", "internal/pause"}, "the store's side signs and sends; scopes and tokens are none of its business"},
+	"internal/objectstore": {[]string{"internal/pause"}, "the embedded store is a store like any other: it must not be right because it knows the fence"},
+
+	"internal/lockapi": {[]string{"internal/events", "internal/locks", "internal/guards", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/sigv4", "internal/pause"}, "the JSON API knows leases and no S3"},
+	"internal/s3api": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
+		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
+
+	"internal/proxy": {all, "the wiring, and nothing but the wiring, knows everything"},
+	"cmd/proxy":      {all, "the program is wiring"},
+	"migrations":     {nil, "schemas are text"},
+
+	"client":          {nil, "clients of the lock service must not pull the service into their builds"},
+	"client/awss3":    {[]string{"client"}, "nobody's build pulls in what it does not use"},
+	"client/minios3":  {[]string{"client"}, "nobody's build pulls in what it does not use"},
+	"internal/arrows": {nil, "it judges and takes no part"},
+
+	"internal/testserver":  {nil, "it runs programs and knows none of them"},
+	"internal/pgtest":      {[]string{"internal/testserver"}, "a helper brings a server, never a schema"},
+	"internal/pgtest/with": {[]string{"internal/pgtest"}, "it only lends the helper's server to a command"},
+	"internal/storetest":   {[]string{"internal/testserver"}, "an independent store shares no code with this product"},
+	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
+	"internal/statetest":   {[]string{"internal/fence", "internal/object", "internal/state", "internal/pause"}, "one suite for all drivers names none of them"},
+	"e2e":                  {nil, "black box: it sees what users see"},
+}
+
+// driver is what packages that keep the state may import.
+var driver = []string{"internal/fence", "internal/object", "internal/state", "internal/pause", "migrations"}
+
+// all stands for every package that is no test helper.
+var all = []string{"*"}
+
+// helpers are imported by tests and by each other, never by a program.
+var helpers = []string{"internal/testserver", "internal/pgtest", "internal/storetest", "internal/faultproxy", "internal/statetest"}
+
+// helperPrograms are programs for the Makefile that are made of helpers.
+var helperPrograms = []string{"internal/pgtest/with"}
+
+// ban forbids imports from outside of this module.
+type ban struct {
+	// in are the packages that are bound.
+	in []string
+	// imports are the forbidden paths; one that ends in / forbids all below.
+	imports []string
+	// deep forbids what is reached through other packages too.
+	deep bool
+	why  string
+}
+
+var (
+	webImports = []string{"net/http", "github.com/gorilla/mux"}
+	sqlImports = []string{"database/sql", "github.com/jackc/pgx/", "modernc.org/sqlite", "github.com/pressly/goose/"}
+)
+
+var bans = []ban{
+	{[]string{"internal/fence"}, append([]string{"net/", "github.com/"}, sqlImports...), true, "the rule needs no network, no database and no library"},
+	{[]string{"internal/memory", "internal/postgres", "internal/sqlite", "internal/state", "internal/locks", "internal/guards"}, webImports, false, "statuses and headers are made at the edge, in one place per API"},
+	{[]string{"internal/sealed"}, []string{"github.com/gorilla/mux", "net/http/httptest"}, false, "it names headers for upstream and serves nobody"},
+	{[]string{"internal/locks", "internal/guards", "internal/sealed", "internal/guarded", "internal/state", "internal/lockapi", "internal/s3api", "internal/upstream", "internal/sigv4", "internal/auth", "internal/object"}, sqlImports, false, "every statement stands in the two drivers"},
+	{[]string{"internal/postgres"}, []string{"modernc.org/sqlite"}, true, "one dialect, one package"},
+	{[]string{"internal/sqlite"}, []string{"github.com/jackc/pgx/"}, true, "one dialect, one package"},
+	{[]string{"client", "client/awss3", "client/minios3"}, sqlImports, true, "a helper for clients brings no database into their builds"},
+	{[]string{"client", "client/minios3"}, []string{"github.com/aws/"}, true, "nobody's build pulls in the other SDK"},
+	{[]string{"client", "client/awss3"}, []string{"github.com/minio/"}, true, "nobody's build pulls in the other SDK"},
+	{[]string{"cmd/proxy", "internal/proxy"}, []string{"testing", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/anishathalye/porcupine"}, true, "what tests are made of is no part of the program"},
+}
