@@ -167,7 +167,7 @@ var sizes = []int{1, 2, 1000, 65535, 65536, 65537, 200_000}
 func pattern(n int) string {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(i*7 + i>>8)
+		b[i] = byte(i*7 + i>>8 + 31*(i>>16))
 	}
 	return string(b)
 }

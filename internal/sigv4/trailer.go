@@ -20,15 +20,15 @@ import (
 // maxTrailer bytes, is what is accepted. The framing of the HTTP message says
 // where the body ends, so leniency about empty lines hides nothing.
 func (c *chunkReader) readTrailers() error {
+	if c.form == PayloadSignedChunks {
+		return c.readEnd()
+	}
 	text, err := io.ReadAll(io.LimitReader(c.src, maxTrailer+1))
 	switch {
 	case err != nil:
 		return cut(err, "inside its trailers")
 	case len(text) > maxTrailer:
 		return refuse(CodeMalformedTrailer, "What follows the last chunk is longer than %d bytes.", maxTrailer)
-	}
-	if c.form == PayloadSignedChunks {
-		return plainEnd(string(text))
 	}
 	var value, signature string
 	var hasValue, hasSignature, empty bool
@@ -85,13 +85,18 @@ func (s *chunkSigner) trailerMatches(declared []Algorithm, value, signature stri
 	return s.matches([]byte(algorithm + "-TRAILER" + s.middle + s.previous + "\n" + hex.EncodeToString(sum[:])))
 }
 
-// plainEnd checks the end of a body without trailers.
-func plainEnd(text string) error {
-	switch {
-	case text == "\r\n":
-		return nil
-	case text == "" || text == "\r":
-		return cut(io.ErrUnexpectedEOF, "after its last chunk")
+// readEnd reads the end of a body without trailers: an empty line and nothing else.
+func (c *chunkReader) readEnd() error {
+	var end [2]byte
+	if _, err := io.ReadFull(c.src, end[:]); err != nil {
+		return cut(err, "after its last chunk")
 	}
-	return refuse(CodeInvalidRequest, "The chunked body goes on after its last chunk.")
+	_, err := c.src.ReadByte()
+	switch {
+	case err == nil || end != [2]byte{'\r', '\n'}:
+		return refuse(CodeInvalidRequest, "The chunked body goes on after its last chunk.")
+	case err == io.EOF:
+		return nil
+	}
+	return cut(err, "after its last chunk")
 }
