@@ -1,0 +1,45 @@
+# What people, CI and later maintainers type. `make` alone lists it.
+#
+# Tools and servers that tests need are built once into a cache outside the
+# checkout (S3FENCE_CACHE, else ~/.cache/s3fence); see scripts/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+T ?= 60s
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z0-9-]*:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/s3fence: one static binary
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/s3fence ./cmd/proxy
+	@echo "build: bin/s3fence $(VERSION), $$(du -h bin/s3fence | cut -f1)"
+
+.PHONY: dev
+dev: build ## everything in one process, nothing else installed (127.0.0.1:9000)
+	@exec bin/s3fence dev
+
+.PHONY: test
+test: ## check and e2e; installs or starts what they need
+	@scripts/test.sh check e2e
+
+.PHONY: check
+check: ## format, vet, lint, arrows, tidy and all tests but e2e, with the race detector
+	@scripts/test.sh check
+
+.PHONY: e2e
+e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
+	@scripts/test.sh e2e
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for T=60s each
+	@scripts/fuzz.sh $(T)
+
+.PHONY: bench
+bench: ## benchmarks
+	@scripts/bench.sh
