@@ -1,0 +1,124 @@
+package memory
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+// verify refuses what the schemas of the databases refuse.
+func (s *Store) verify(c *state.Changes) error {
+	for _, row := range c.Scopes {
+		old, ok := s.scopes[row.Scope]
+		switch {
+		case ok && row.Mark.Below(old.Mark):
+			return fmt.Errorf("%w: %s from %v to %v", state.ErrMarkFalls, row.Scope, old.Mark, row.Mark)
+		case ok && (row.Epoch < old.Epoch || row.Horizon < old.Horizon):
+			return fmt.Errorf("%w, nor an epoch or horizon: %s", state.ErrMarkFalls, row.Scope)
+		case row.Mark.Generation < fence.FirstGeneration || row.Mark.Token < 0 || row.Horizon < 1 || row.Horizon > row.Epoch:
+			return fmt.Errorf("%w: the row of %s is not possible: mark %v, epoch %d, horizon %d", state.ErrUnavailable, row.Scope, row.Mark, row.Epoch, row.Horizon)
+		}
+	}
+	for _, r := range c.Retries {
+		if _, ok := s.retries[r.ID]; ok {
+			return fmt.Errorf("%w: another attempt of retry %x committed", state.ErrUnavailable, r.ID)
+		}
+	}
+	patterns := map[string]bool{}
+	for id, g := range s.guards {
+		replaced := slices.ContainsFunc(c.PutGuards, func(p *fence.Guard) bool { return p.ID == id })
+		if !replaced && !slices.Contains(c.DropGuards, id) {
+			patterns[g.Pattern.String()] = true
+		}
+	}
+	for _, g := range c.PutGuards {
+		if _, ok := s.guards[g.ID]; g.ID != 0 && !ok {
+			return fmt.Errorf("%w: there is no guard %d to replace", state.ErrUnavailable, g.ID)
+		}
+		if patterns[g.Pattern.String()] {
+			return fmt.Errorf("%w: another guard has the pattern %s", state.ErrUnavailable, g.Pattern)
+		}
+		patterns[g.Pattern.String()] = true
+	}
+	return nil
+}
+
+// apply makes verified changes.
+func (s *Store) apply(c *state.Changes) {
+	for _, row := range c.Scopes {
+		row.EpochSince, row.LeaseUntil, row.Last.At = stamp(row.EpochSince), stamp(row.LeaseUntil), stamp(row.Last.At)
+		s.scopes[row.Scope] = row
+	}
+	for _, ref := range c.DropObjects {
+		delete(s.objects, ref)
+	}
+	for _, o := range c.PutObjects {
+		o := copyObject(o)
+		o.Modified = stamp(o.Modified)
+		s.objects[o.Ref] = &o
+	}
+	for _, id := range c.DropUploads {
+		delete(s.uploads, id)
+	}
+	for _, u := range c.PutUploads {
+		u := copyUpload(u)
+		u.Initiated = stamp(u.Initiated)
+		s.uploads[u.ID] = &uploadRow{u, s.now()}
+	}
+	for _, r := range c.Retries {
+		s.retries[r.ID] = dated[[]byte]{slices.Clone(r.Result), s.now()}
+	}
+	for _, id := range c.DropGuards {
+		delete(s.guards, id)
+	}
+	for _, g := range c.PutGuards {
+		if g.ID == 0 {
+			s.lastGuard++
+			g.ID = s.lastGuard
+		}
+		row := *g
+		row.Created = stamp(row.Created)
+		s.guards[g.ID] = row
+	}
+	if len(c.PutGuards)+len(c.DropGuards) > 0 {
+		s.version++
+	}
+	for _, g := range c.DropGarbage {
+		delete(s.garbage, garbageName{g.Bucket, g.Physical})
+	}
+	for _, g := range c.AddGarbage {
+		name := garbageName{g.Bucket, g.Physical}
+		if _, ok := s.garbage[name]; !ok {
+			s.garbage[name] = stamp(g.Found)
+		}
+	}
+}
+
+// stamp is a time as the databases keep it: microseconds, UTC.
+func stamp(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+func copyAttributes(a object.Attributes) object.Attributes {
+	a.Headers, a.Meta, a.Checksums = maps.Clone(a.Headers), maps.Clone(a.Meta), maps.Clone(a.Checksums)
+	a.Tags = slices.Clone(a.Tags)
+	return a
+}
+
+func copyObject(o state.Object) state.Object {
+	o.Attributes = copyAttributes(o.Attributes)
+	return o
+}
+
+func copyUpload(u state.Upload) state.Upload {
+	u.Attributes = copyAttributes(u.Attributes)
+	return u
+}
