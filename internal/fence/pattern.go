@@ -135,3 +135,19 @@ func (p Pattern) Overlaps(q Pattern) bool {
 	}
 	return true
 }
+
+// Touches reports whether some key that begins with prefix could lie in a scope
+// of the pattern.
+func (p Pattern) Touches(prefix string) bool {
+	for _, want := range p.segments {
+		seg, rest, whole := strings.Cut(prefix, "/")
+		if !whole {
+			return want == wildcard || strings.HasPrefix(want, seg)
+		}
+		if want != wildcard && want != seg {
+			return false
+		}
+		prefix = rest
+	}
+	return true
+}

@@ -178,6 +178,9 @@ type Writer interface {
 
 // Reader reads guarded objects.
 type Reader interface {
+	// Pending asks the state whether a guard that this proxy knows as pending
+	// still is, so that the plain objects under it are the ones to read.
+	Pending(ctx context.Context, g *fence.Guard) (bool, error)
 	// Stat describes an object without asking the store.
 	Stat(ctx context.Context, op Op, ref object.Ref) (object.Info, error)
 	// Get opens an object. choose is called with what the object is, evaluates

@@ -156,6 +156,9 @@ var (
 	// ErrUnknown: COMMIT was sent and its answer lost. It may have happened, or
 	// may yet.
 	ErrUnknown = errors.New("the outcome of the commit is unknown")
+	// ErrDecided comes with ErrUnavailable: the answer to COMMIT was lost and the
+	// transaction is now decided as aborted, for ever.
+	ErrDecided = errors.New("the commit's answer was lost and the transaction is decided as aborted")
 	// ErrSchema: the schema is missing, older or newer than this program.
 	ErrSchema = errors.New("the state schema does not fit this program")
 	// ErrMarkFalls: a transaction tried to lower or delete a mark (F1). A bug.
@@ -250,7 +253,7 @@ func Run(ctx context.Context, s Transactor, tx *Tx) error {
 		case rerr == nil && outcome == Committed:
 			return nil
 		case rerr == nil:
-			return fmt.Errorf("%w: the commit's answer was lost and the transaction is decided as aborted", ErrUnavailable)
+			return fmt.Errorf("%w: %w", ErrUnavailable, ErrDecided)
 		}
 		select {
 		case <-ctx.Done():

@@ -1,0 +1,345 @@
+package sealed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/pause"
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+// Commits that arrive together share a transaction. A batch tries its scopes'
+// locks; operations of scopes that it does not get at once leave it for a queue
+// of their scope's own, which waits, so that a held scope delays itself only.
+const (
+	// committers is how many transactions of one proxy commit at the same time.
+	// More make batches smaller, fewer leave the database idle between flushes.
+	committers = 4
+	// maxBatch bounds the operations that share one fate.
+	maxBatch = 128
+	// maxWaiting bounds the scopes that wait for a lock at the same time, each on
+	// a connection of its own.
+	maxWaiting = 4
+	// lockWait bounds one wait for a held scope.
+	lockWait = 5 * time.Second
+	// commitTimeout bounds a transaction that a client's own end no longer ends.
+	commitTimeout = 10 * time.Second
+)
+
+// errNeedExclusive makes an operation begin again under the exclusive lock:
+// modes are never upgraded inside a transaction.
+var errNeedExclusive = errors.New("sealed: needs the exclusive lock")
+
+// operation is one guarded change on its way through a transaction.
+type operation struct {
+	guard     *fence.Guard
+	scope     fence.Scope
+	request   fence.Request
+	caller    string
+	exclusive bool
+	// key is locked; its row is in the view.
+	key    object.Ref
+	upload string         // read where not empty
+	retry  *state.RetryID // read where not nil
+	// apply decides under the locks, after the token was admitted. It may run
+	// more than once, each time in a transaction of its own.
+	apply func(v *state.View, row *state.Scope, ch *state.Changes) error
+	// replay takes the answer that an earlier attempt of the same request got.
+	replay func(result []byte) error
+
+	err  error
+	done chan struct{}
+}
+
+// committer gathers operations into transactions.
+type committer struct {
+	state   state.Transactor
+	known   *memory
+	mu      sync.Mutex
+	queue   []*operation
+	wake    chan struct{}
+	waiting map[fence.Scope][]*operation // scopes with a waiter of their own
+	slots   chan struct{}
+	stop    context.Context
+	wg      sync.WaitGroup
+}
+
+func newCommitter(stop context.Context, st state.Transactor, known *memory) *committer {
+	c := &committer{
+		state: st, known: known, stop: stop,
+		wake:    make(chan struct{}, committers),
+		waiting: map[fence.Scope][]*operation{},
+		slots:   make(chan struct{}, maxWaiting),
+	}
+	for range committers {
+		c.wg.Go(c.run)
+	}
+	return c
+}
+
+// do runs one operation and returns when its fate is decided; that does not end
+// with the caller's context, but is bounded by the transactions' own limits.
+func (c *committer) do(op *operation) error {
+	op.done = make(chan struct{})
+	if op.exclusive {
+		c.single(op)
+		return op.err
+	}
+	if !c.enqueue(op) {
+		return errStopping
+	}
+	<-op.done
+	return op.err
+}
+
+// doAll runs many operations together.
+func (c *committer) doAll(ops []*operation) {
+	for _, op := range ops {
+		op.done = make(chan struct{})
+		if !c.enqueue(op) {
+			op.err = errStopping
+			close(op.done)
+		}
+	}
+	for _, op := range ops {
+		<-op.done
+	}
+}
+
+var errStopping = &stoppingError{}
+
+type stoppingError struct{}
+
+func (*stoppingError) Error() string { return "this proxy is shutting down" }
+func (*stoppingError) Unwrap() error { return state.ErrUnavailable }
+
+func (c *committer) enqueue(op *operation) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop.Err() != nil {
+		return false
+	}
+	if q, held := c.waiting[op.scope]; held {
+		c.waiting[op.scope] = append(q, op)
+		return true
+	}
+	c.queue = append(c.queue, op)
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// run takes batches until the committer stops and its queue is empty.
+func (c *committer) run() {
+	for {
+		batch := c.take()
+		if batch == nil {
+			select {
+			case <-c.wake:
+				continue
+			case <-c.stop.Done():
+				if batch = c.take(); batch == nil {
+					return
+				}
+			}
+		}
+		c.commit(batch, true)
+	}
+}
+
+func (c *committer) take() []*operation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	batch, rest := pick(c.queue)
+	c.queue = rest
+	if len(rest) > 0 {
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+	return batch
+}
+
+// pick takes what may share a transaction: one operation for each key, so that
+// each is decided on a row that the transaction read and no other operation of
+// it changes.
+func pick(queue []*operation) (batch, rest []*operation) {
+	if len(queue) == 0 {
+		return nil, nil
+	}
+	if len(queue) == 1 {
+		return queue, nil
+	}
+	seen := make(map[object.Ref]bool, len(queue))
+	for i, op := range queue {
+		if len(batch) == maxBatch {
+			return batch, append(rest, queue[i:]...)
+		}
+		if seen[op.key] {
+			rest = append(rest, op)
+			continue
+		}
+		seen[op.key] = true
+		batch = append(batch, op)
+	}
+	return batch, rest
+}
+
+// commit runs a batch in one transaction and settles every operation of it, or
+// hands it on to where it is settled.
+func (c *committer) commit(batch []*operation, try bool) {
+	missed, err := c.transact(batch, state.Shared, try)
+	switch {
+	case err == nil:
+		for _, op := range batch {
+			switch {
+			case missed[op.scope]:
+				c.wait(op)
+			case errors.Is(op.err, errNeedExclusive):
+				c.wg.Go(func() { c.single(op) })
+			default:
+				close(op.done)
+			}
+		}
+	case errors.Is(err, state.ErrUnknown) || errors.Is(err, state.ErrDecided) || len(batch) == 1:
+		settle(batch, err)
+	default:
+		c.apart(batch, err)
+	}
+}
+
+// apart runs the operations of a failed batch, of which none took effect, one by
+// one: one that cannot be committed must not fail the others. If the first
+// fails in the same way, the state is at fault and the rest need not ask.
+func (c *committer) apart(batch []*operation, err error) {
+	for i, op := range batch {
+		_, again := c.transact([]*operation{op}, state.Shared, false)
+		switch {
+		case again == nil && errors.Is(op.err, errNeedExclusive):
+			c.wg.Go(func() { c.single(op) })
+			continue
+		case again != nil:
+			op.err = again
+		}
+		close(op.done)
+		if i == 0 && errors.Is(again, state.ErrUnavailable) {
+			settle(batch[1:], err)
+			return
+		}
+	}
+}
+
+func settle(ops []*operation, err error) {
+	for _, op := range ops {
+		op.err = err
+		close(op.done)
+	}
+}
+
+// single runs an operation alone under the exclusive lock.
+func (c *committer) single(op *operation) {
+	pause.At(pause.BeforeRaise)
+	_, err := c.transact([]*operation{op}, state.Exclusive, false)
+	if err != nil {
+		op.err = err
+	}
+	pause.At(pause.AfterRaise)
+	close(op.done)
+}
+
+// wait moves an operation to the queue of its held scope and sees to it that
+// someone waits there.
+func (c *committer) wait(op *operation) {
+	c.mu.Lock()
+	q, held := c.waiting[op.scope]
+	c.waiting[op.scope] = append(q, op)
+	c.mu.Unlock()
+	if !held {
+		c.wg.Go(func() { c.waiter(op.scope) })
+	}
+}
+
+func (c *committer) waiter(scope fence.Scope) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-time.After(lockWait):
+		c.mu.Lock()
+		ops := c.waiting[scope]
+		delete(c.waiting, scope)
+		c.mu.Unlock()
+		settle(ops, fmt.Errorf("%w: too many scopes are held at the same time", state.ErrBusy))
+		return
+	}
+	defer func() { <-c.slots }()
+	for {
+		c.mu.Lock()
+		batch, rest := pick(c.waiting[scope])
+		if batch == nil {
+			delete(c.waiting, scope)
+			c.mu.Unlock()
+			return
+		}
+		c.waiting[scope] = rest
+		c.mu.Unlock()
+		c.commit(batch, false)
+	}
+}
+
+// transact locks, judges and commits. When it returns nil, each operation that
+// is not in a missed scope has its result in err.
+func (c *committer) transact(batch []*operation, mode state.Mode, try bool) (missed map[fence.Scope]bool, err error) {
+	tx := &state.Tx{Try: try, Wait: lockWait, Keys: make([]object.Ref, 0, len(batch))}
+	guards := map[fence.GuardID]bool{}
+	scopes := map[fence.Scope]bool{}
+	for _, op := range batch {
+		if !guards[op.guard.ID] {
+			guards[op.guard.ID] = true
+			tx.Guards = append(tx.Guards, op.guard.ID)
+		}
+		if !scopes[op.scope] {
+			scopes[op.scope] = true
+			tx.Scopes = append(tx.Scopes, state.ScopeLock{Scope: op.scope, Mode: mode})
+		}
+		if op.key != (object.Ref{}) {
+			tx.Keys = append(tx.Keys, op.key)
+		}
+		if op.upload != "" {
+			tx.Uploads = append(tx.Uploads, op.upload)
+		}
+		if op.retry != nil {
+			tx.Retries = append(tx.Retries, *op.retry)
+		}
+	}
+	var learnt []state.Scope
+	tx.Decide = func(v *state.View) (state.Changes, error) {
+		var ch state.Changes
+		missed = v.Missed
+		learnt = learnt[:0]
+		for _, op := range batch {
+			if v.Missed[op.scope] {
+				continue
+			}
+			op.err = op.decide(v, mode, &ch)
+		}
+		for _, row := range v.Scopes {
+			learnt = append(learnt, row)
+		}
+		learnt = append(learnt, ch.Scopes...)
+		return ch, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	if err := state.Run(ctx, c.state, tx); err != nil {
+		return nil, err
+	}
+	c.known.learn(learnt...)
+	return missed, nil
+}

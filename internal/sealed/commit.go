@@ -1,0 +1,78 @@
+package sealed
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+// ErrGuardGone: the guard was removed meanwhile, or the scope is written in
+// another way. Nothing happened; the request must be looked at afresh.
+var ErrGuardGone = errors.New("the guard of this key has just been changed")
+
+// errOldName: the physical name is below the horizon, so the collector may be
+// deleting it. The bytes must be sent again under a fresh name.
+var errOldName = errors.New("sealed: the physical name is below the horizon")
+
+// decide judges one operation on what the transaction read under its locks, and
+// adds its changes. What it returns is the operation's result, not the
+// transaction's.
+func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) error {
+	// An earlier attempt of the same request that committed is answered as it
+	// was, whatever happened since: it did take effect (F7).
+	if op.retry != nil {
+		if result, ok := v.Retries[*op.retry]; ok {
+			return op.replay(result)
+		}
+	}
+	row, err := op.admit(v, mode, ch)
+	if err != nil {
+		return err
+	}
+	if op.apply == nil {
+		return nil
+	}
+	return op.apply(v, row, ch)
+}
+
+// admit is where an operation meets the fence.
+func (op *operation) admit(v *state.View, mode state.Mode, ch *state.Changes) (*state.Scope, error) {
+	g, ok := v.Guards[op.guard.ID]
+	if !ok || g.Writes != fence.Sealed {
+		return nil, fmt.Errorf("%w: %s", ErrGuardGone, op.scope)
+	}
+	row, exists := v.Scopes[op.scope]
+	if !exists {
+		if op.request.Access != fence.Read && mode != state.Exclusive && g.Tokens != fence.Required {
+			// The row tells the collector of the scope, and two shared writers
+			// cannot both insert it.
+			return nil, errNeedExclusive
+		}
+		row = state.NewScope(op.scope, g.Writes)
+		row.EpochSince = v.Now
+	}
+	if row.Writes != fence.Sealed {
+		return nil, fmt.Errorf("%w: %s is written %s", ErrGuardGone, op.scope, row.Writes)
+	}
+	verdict := fence.Judge(&g, row.Mark, op.request)
+	switch verdict {
+	case fence.Admitted:
+		if !exists && mode == state.Exclusive {
+			ch.Scopes = append(ch.Scopes, row)
+		}
+		return &row, nil
+	case fence.Raises:
+		if mode != state.Exclusive {
+			return nil, errNeedExclusive
+		}
+		row.Mark = fence.Mark{Generation: row.Mark.Current(), Token: op.request.Token}
+		row.Last = fence.Grant{Holder: op.caller, At: v.Now}
+		ch.Scopes = append(ch.Scopes, row)
+		return &row, nil
+	}
+	refusal := fence.Refuse(verdict, op.scope, &g, row.Mark, op.request)
+	refusal.Last, refusal.Now = row.Last, v.Now
+	return nil, refusal
+}

@@ -1,0 +1,212 @@
+package sealed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/pause"
+	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
+)
+
+// ErrOtherStore: a copy between two stores, which no store does by itself.
+var ErrOtherStore = errors.New("the source is on another store; copy by download and upload")
+
+const (
+	// maxCopy is the largest object that stores copy in one request.
+	maxCopy = 5 << 30
+	// copyPiece is the part size for larger ones.
+	copyPiece = 1 << 30
+)
+
+// found is the source of a copy: bytes in the store and what they are.
+type found struct {
+	at    upstream.Source
+	info  object.Info
+	plain bool
+}
+
+// source finds what a copy reads, admits the read and evaluates the source
+// conditions.
+func (s *Store) source(ctx context.Context, src *guarded.Source, to *upstream.Client) (*found, error) {
+	client, bucket, err := s.buckets.Bucket(src.Bucket)
+	if err != nil {
+		return nil, err
+	}
+	if client != to {
+		return nil, fmt.Errorf("%w (%s)", ErrOtherStore, src.Ref)
+	}
+	f := &found{plain: src.Guard == nil}
+	if f.plain {
+		head, err := client.HeadObject(ctx, bucket, src.Key, nil)
+		if upstream.NotFound(err) {
+			return nil, object.ErrNoSuchKey
+		}
+		if err != nil {
+			return nil, storeError("looking at the copy's source", err)
+		}
+		f.info = plainInfo(src.Ref, head)
+		f.at = upstream.Source{Bucket: bucket, Key: src.Key, IfMatch: head.ETag}
+	} else {
+		o, err := s.resolve(ctx, &src.Op, src.Ref)
+		if err != nil {
+			return nil, err
+		}
+		f.info = o.Info
+		f.at = upstream.Source{Bucket: bucket, Key: o.Physical}
+	}
+	if err := src.CheckRead(&f.info); err != nil {
+		return nil, object.ErrPreconditionFailed
+	}
+	return f, nil
+}
+
+// copyError says what a failed server-side copy means.
+func (f *found) copyError(err error) error {
+	switch {
+	case f.plain && upstream.HasCode(err, "PreconditionFailed", "NoSuchKey", "NotFound"):
+		return fmt.Errorf("%w: the source changed while it was copied", object.ErrPreconditionFailed)
+	case upstream.NotFound(err):
+		return fmt.Errorf("%w: the source was replaced while it was copied", object.ErrConflict)
+	}
+	return storeError("copying the object's bytes", err)
+}
+
+// Copy writes one object from another.
+func (s *Store) Copy(ctx context.Context, c *guarded.Copy) (object.Info, error) {
+	client, bucket, err := s.buckets.Bucket(c.Bucket)
+	if err != nil {
+		return object.Info{}, err
+	}
+	v, row, err := s.look(ctx, &c.Op, fence.Write, c.Ref, "")
+	if err != nil {
+		return object.Info{}, err
+	}
+	if err := c.Conditions.CheckWrite(infoOf(v.Objects[c.Ref])); err != nil && c.RetryID == "" {
+		return object.Info{}, err
+	}
+	src, err := s.source(ctx, &c.Source, client)
+	if err != nil {
+		return object.Info{}, err
+	}
+	attrs := src.info.Attributes
+	if c.ReplaceMeta {
+		attrs.Headers, attrs.Meta = c.Headers, c.Meta
+	}
+	attrs.Tags = src.info.Tags
+	if c.ReplaceTags {
+		attrs.Tags = c.Tags
+	} else if src.plain {
+		if attrs.Tags, err = plainTags(ctx, client, src.at); err != nil {
+			return object.Info{}, err
+		}
+	}
+	pause.At(pause.BeforeUpload)
+	nm := s.names.fresh(c.Scope, row.Epoch, state.NewID())
+	etag, err := s.copyBytes(ctx, client, bucket, src, nm, physicalHeader(&c.Op, c.Ref, &attrs, c.Store, nm))
+	if err != nil {
+		return object.Info{}, err
+	}
+	pause.At(pause.AfterUpload)
+	if !strings.Contains(etag, "-") {
+		attrs.Parts = 0
+	}
+	info, err := s.commitObject(&c.Op, "CopyObject", c.Conditions, object.Info{
+		Ref: c.Ref, Size: src.info.Size, ETag: etag, Attributes: attrs,
+	}, nm, nil)
+	if errors.Is(err, errOldName) {
+		return object.Info{}, fmt.Errorf("%w: the copy took longer than the longest upload allowed (%s)", state.ErrBusy, s.opts.LongestUpload)
+	}
+	return info, err
+}
+
+// copyBytes copies within the store to a physical key, in parts where the
+// object is larger than one copy may be, and checks what is there.
+func (s *Store) copyBytes(ctx context.Context, client *upstream.Client, bucket string, src *found, nm name, header http.Header) (etag string, err error) {
+	if src.info.Size > maxCopy {
+		return s.copyPieces(ctx, client, bucket, src, nm, header)
+	}
+	header.Set("X-Amz-Metadata-Directive", "REPLACE")
+	if _, err := client.CopyObject(ctx, src.at, bucket, nm.Key, header); err != nil {
+		return "", src.copyError(err)
+	}
+	head, err := client.HeadObject(ctx, bucket, nm.Key, nil)
+	if err != nil {
+		return "", storeError("looking at the copy", err)
+	}
+	if head.Size != src.info.Size {
+		return "", fmt.Errorf("%w: the copy has %d bytes instead of %d", ErrStore, head.Size, src.info.Size)
+	}
+	return head.ETag, nil
+}
+
+func (s *Store) copyPieces(ctx context.Context, client *upstream.Client, bucket string, src *found, nm name, header http.Header) (etag string, err error) {
+	id, err := client.CreateMultipartUpload(ctx, bucket, nm.Key, header)
+	if err != nil {
+		return "", storeError("copying the object's bytes", err)
+	}
+	var parts []upstream.Part
+	for at := int64(0); at < src.info.Size; at += copyPiece {
+		end := min(at+copyPiece, src.info.Size)
+		piece := src.at
+		piece.Range = "bytes=" + strconv.FormatInt(at, 10) + "-" + strconv.FormatInt(end-1, 10)
+		got, err := client.UploadPartCopy(ctx, piece, bucket, nm.Key, id, len(parts)+1, nil)
+		if err != nil {
+			s.abortUpstream(client, bucket, nm.Key, id)
+			return "", src.copyError(err)
+		}
+		parts = append(parts, upstream.Part{Number: len(parts) + 1, ETag: got.ETag, Size: end - at})
+	}
+	return s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, src.info.Size)
+}
+
+// systemHeaders are the headers of an object that are the client's own.
+var systemHeaders = []string{
+	"Content-Type", "Cache-Control", "Content-Disposition", "Content-Encoding",
+	"Content-Language", "Expires", "X-Amz-Website-Redirect-Location",
+}
+
+// plainInfo describes an object of the store as its HEAD does.
+func plainInfo(ref object.Ref, head *upstream.Info) object.Info {
+	i := object.Info{Ref: ref, Size: head.Size, ETag: head.ETag, Modified: head.LastModified}
+	for _, k := range systemHeaders {
+		if v := head.Header.Get(k); v != "" {
+			if i.Headers == nil {
+				i.Headers = map[string]string{}
+			}
+			i.Headers[k] = v
+		}
+	}
+	for k, v := range head.Header {
+		if m, ok := strings.CutPrefix(k, "X-Amz-Meta-"); ok && len(v) > 0 {
+			if i.Meta == nil {
+				i.Meta = map[string]string{}
+			}
+			i.Meta[strings.ToLower(m)] = strings.Join(v, ",")
+		}
+	}
+	return i
+}
+
+// plainTags reads the tags of a plain object. A store without tags has none.
+func plainTags(ctx context.Context, client *upstream.Client, at upstream.Source) ([]object.Tag, error) {
+	tags, err := client.ObjectTags(ctx, at.Bucket, at.Key)
+	if upstream.HasCode(err, "NotImplemented", "NoSuchTagSet", "MethodNotAllowed") {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, storeError("reading the source's tags", err)
+	}
+	out := make([]object.Tag, len(tags))
+	for i, t := range tags {
+		out[i] = object.Tag{Key: t.Key, Value: t.Value}
+	}
+	return out, nil
+}

@@ -1,0 +1,75 @@
+package sealed
+
+import (
+	"context"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/pause"
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+// Delete removes rows, item by item; the bytes are the collector's business.
+func (s *Store) Delete(_ context.Context, d *guarded.Delete) []error {
+	errs := make([]error, len(d.Items))
+	ops := make([]*operation, len(d.Items))
+	for i, item := range d.Items {
+		o := s.operation(&d.Op, fence.Write, item.Ref)
+		if d.RetryID != "" {
+			id := retryID(&d.Op, "DeleteObject", item.Ref, item.IfMatch)
+			o.retry = &id
+		}
+		o.apply = func(v *state.View, _ *state.Scope, ch *state.Changes) error {
+			old := v.Objects[item.Ref]
+			if err := item.CheckWrite(infoOf(old)); err != nil {
+				return err
+			}
+			if old == nil {
+				return nil
+			}
+			ch.DropObjects = append(ch.DropObjects, item.Ref)
+			if o.retry != nil && item.Conditions.Any() {
+				ch.Retries = append(ch.Retries, state.Retry{ID: *o.retry, Result: encodeResult(object.Info{})})
+			}
+			return nil
+		}
+		o.replay = func([]byte) error { return nil }
+		ops[i] = o
+	}
+	// A token that raises the mark goes first and alone.
+	if len(ops) > 0 && ops[0].exclusive {
+		errs[0] = s.commits.do(ops[0])
+		for _, o := range ops[1:] {
+			o.exclusive = false
+		}
+		s.commits.doAll(ops[1:])
+	} else {
+		s.commits.doAll(ops)
+	}
+	for i, o := range ops {
+		errs[i] = o.err
+	}
+	pause.At(pause.AfterCommit)
+	return errs
+}
+
+// SetTags replaces the tags of an object in its row.
+func (s *Store) SetTags(_ context.Context, t *guarded.Tagging) error {
+	o := s.operation(&t.Op, fence.Write, t.Ref)
+	o.apply = func(v *state.View, _ *state.Scope, ch *state.Changes) error {
+		old := v.Objects[t.Ref]
+		if old == nil {
+			return object.ErrNoSuchKey
+		}
+		row := *old
+		row.Tags = t.Tags
+		ch.PutObjects = append(ch.PutObjects, row)
+		return nil
+	}
+	if err := s.commits.do(o); err != nil {
+		return err
+	}
+	pause.At(pause.AfterCommit)
+	return nil
+}

@@ -1,0 +1,372 @@
+package sealed
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5" //nolint:gosec // S3's ETag and Content-MD5 are MD5
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/pause"
+	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
+)
+
+const (
+	// maxBuffered is the largest body that is held in memory, verified and
+	// hashed before anything is sent.
+	maxBuffered = 1 << 20
+	// pieceSize is the part size of bodies whose length nobody knows.
+	pieceSize = 8 << 20
+)
+
+// stored is where the bytes of an attempt are, before the commit.
+type stored struct {
+	name name
+	etag string
+	size int64
+	// sums are the checksums that were verified with the body.
+	sums map[string]string
+}
+
+// Put writes one object; see [guarded.Writer].
+func (s *Store) Put(ctx context.Context, p *guarded.Put) (object.Info, error) {
+	client, bucket, err := s.buckets.Bucket(p.Bucket)
+	if err != nil {
+		return object.Info{}, err
+	}
+	if p.Size >= 0 && p.Size <= maxBuffered {
+		return s.putSmall(ctx, client, bucket, p)
+	}
+	// One question before a large body is taken in: what would be refused at the
+	// commit is refused now.
+	v, row, err := s.look(ctx, &p.Op, fence.Write, p.Ref, "")
+	if err != nil {
+		return object.Info{}, err
+	}
+	if err := p.CheckWrite(infoOf(v.Objects[p.Ref])); err != nil && p.RetryID == "" {
+		return object.Info{}, err
+	}
+	pause.At(pause.BeforeUpload)
+	nm := s.names.fresh(p.Scope, row.Epoch, state.NewID())
+	body := &bodyError{Reader: p.Body}
+	var st stored
+	if p.Size >= 0 {
+		st, err = s.stream(ctx, client, bucket, nm, body, p)
+	} else {
+		st, err = s.pieces(ctx, client, bucket, nm, body, p)
+	}
+	if err != nil {
+		if body.err != nil {
+			return object.Info{}, body.err
+		}
+		return object.Info{}, err
+	}
+	pause.At(pause.AfterUpload)
+	info, err := s.commitPut(p, st)
+	if errors.Is(err, errOldName) {
+		return object.Info{}, fmt.Errorf("%w: the upload took longer than the longest upload allowed (%s)", state.ErrBusy, s.opts.LongestUpload)
+	}
+	return info, err
+}
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooled keeps the pool from holding many large buffers.
+const maxPooled = 128 << 10
+
+func (s *Store) putSmall(ctx context.Context, client *upstream.Client, bucket string, p *guarded.Put) (object.Info, error) {
+	buf := buffers.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool's New makes nothing else
+	buf.Reset()
+	defer func() {
+		if buf.Cap() <= maxPooled {
+			buffers.Put(buf)
+		}
+	}()
+	buf.Grow(int(p.Size) + bytes.MinRead)
+	if _, err := buf.ReadFrom(p.Body); err != nil {
+		return object.Info{}, err
+	}
+	if int64(buf.Len()) != p.Size {
+		return object.Info{}, fmt.Errorf("%w: body of %d bytes, declared %d", io.ErrUnexpectedEOF, buf.Len(), p.Size)
+	}
+	sum := md5.Sum(buf.Bytes()) //nolint:gosec // see the import
+	row, ok := s.known.get(p.Scope)
+	if !ok {
+		var err error
+		if _, row, err = s.look(ctx, &p.Op, fence.Write, p.Ref, ""); err != nil {
+			return object.Info{}, err
+		}
+	}
+	sums := verified(p.Checksums, p.Verified)
+	for again := false; ; again = true {
+		pause.At(pause.BeforeUpload)
+		nm := s.names.fresh(p.Scope, row.Epoch, state.NewID())
+		_, err := client.PutObject(ctx, bucket, nm.Key, bytes.NewReader(buf.Bytes()), p.Size, upstream.PutOptions{
+			Header:     physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
+			ContentMD5: base64.StdEncoding.EncodeToString(sum[:]),
+		})
+		if err != nil {
+			return object.Info{}, storeError("storing the object's bytes", err)
+		}
+		pause.At(pause.AfterUpload)
+		info, err := s.commitPut(p, stored{nm, hex.EncodeToString(sum[:]), p.Size, sums})
+		if !errors.Is(err, errOldName) || again {
+			return info, err
+		}
+		// This proxy has not seen the scope for long; the bytes are still here.
+		if row, ok = s.known.get(p.Scope); !ok {
+			return object.Info{}, fmt.Errorf("%w: %w", state.ErrBusy, err)
+		}
+	}
+}
+
+func (s *Store) stream(ctx context.Context, client *upstream.Client, bucket string, nm name, body io.Reader, p *guarded.Put) (stored, error) {
+	sum := md5.New() //nolint:gosec // see the import
+	got, err := client.PutObject(ctx, bucket, nm.Key, io.TeeReader(body, sum), p.Size, upstream.PutOptions{
+		Header: physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
+	})
+	if err != nil {
+		return stored{}, storeError("storing the object's bytes", err)
+	}
+	etag := hexSum(sum)
+	if !sameDigest(got.ETag, etag) {
+		if isMD5(got.ETag) && len(p.Store) == 0 {
+			return stored{}, fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", ErrStore, got.ETag, etag)
+		}
+		// A store that encrypts has ETags of its own kind; the size is all it tells.
+		if err := s.checkSize(ctx, client, bucket, nm.Key, p.Size); err != nil {
+			return stored{}, err
+		}
+	}
+	return stored{nm, etag, p.Size, verified(p.Checksums, p.Verified)}, nil
+}
+
+func (s *Store) checkSize(ctx context.Context, client *upstream.Client, bucket, key string, size int64) error {
+	head, err := client.HeadObject(ctx, bucket, key, nil)
+	if err != nil {
+		return storeError("looking at the bytes just stored", err)
+	}
+	if head.Size != size {
+		return fmt.Errorf("%w: it stored %d bytes instead of %d", ErrStore, head.Size, size)
+	}
+	return nil
+}
+
+// pieces stores a body of unknown length in parts, with one part in memory.
+func (s *Store) pieces(ctx context.Context, client *upstream.Client, bucket string, nm name, body io.Reader, p *guarded.Put) (st stored, err error) {
+	header := physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm)
+	id, err := client.CreateMultipartUpload(ctx, bucket, nm.Key, header)
+	if err != nil {
+		return st, storeError("storing the object's bytes", err)
+	}
+	completing := false
+	defer func() {
+		if err != nil && !completing {
+			s.abortUpstream(client, bucket, nm.Key, id)
+		}
+	}()
+	whole := md5.New() //nolint:gosec // see the import
+	piece := make([]byte, pieceSize)
+	var parts []upstream.Part
+	for last := false; !last; {
+		n, rerr := io.ReadFull(body, piece)
+		switch {
+		case errors.Is(rerr, io.EOF) || errors.Is(rerr, io.ErrUnexpectedEOF):
+			last = true
+		case rerr != nil:
+			return st, rerr
+		}
+		if n == 0 && len(parts) > 0 {
+			break
+		}
+		if len(parts) == maxParts {
+			return st, fmt.Errorf("%w: a body of unknown length may have %d bytes at most; send its length", errTooLarge, int64(pieceSize)*maxParts)
+		}
+		whole.Write(piece[:n])
+		sum := md5.Sum(piece[:n]) //nolint:gosec // see the import
+		got, uerr := client.UploadPart(ctx, bucket, nm.Key, id, len(parts)+1, bytes.NewReader(piece[:n]), int64(n), upstream.PutOptions{
+			ContentMD5: base64.StdEncoding.EncodeToString(sum[:]),
+		})
+		if uerr != nil {
+			return st, storeError("storing the object's bytes", uerr)
+		}
+		parts = append(parts, upstream.Part{Number: len(parts) + 1, ETag: got.ETag, Size: int64(n)})
+		st.size += int64(n)
+	}
+	completing = true
+	if _, err := s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, st.size); err != nil {
+		return st, err
+	}
+	st.name, st.etag, st.sums = nm, hexSum(whole), verified(p.Checksums, p.Verified)
+	return st, nil
+}
+
+// verified joins the checksums of a request's headers with those of its trailer.
+func verified(header map[string]string, trailer func() map[string]string) map[string]string {
+	if trailer == nil {
+		return header
+	}
+	sums := trailer()
+	if len(header) == 0 {
+		return sums
+	}
+	sums = maps.Clone(sums)
+	if sums == nil {
+		sums = map[string]string{}
+	}
+	maps.Copy(sums, header)
+	return sums
+}
+
+var errTooLarge = errors.New("the body is too large")
+
+func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+func isMD5(etag string) bool {
+	_, err := hex.DecodeString(etag)
+	return err == nil && len(etag) == 2*md5.Size
+}
+
+func sameDigest(a, b string) bool { return strings.EqualFold(a, b) }
+
+// commitPut makes stored bytes the object.
+func (s *Store) commitPut(p *guarded.Put, st stored) (object.Info, error) {
+	attrs := p.Attributes
+	if len(st.sums) > 0 {
+		attrs.Checksums, attrs.ChecksumType = st.sums, "FULL_OBJECT"
+	}
+	return s.commitObject(&p.Op, "PutObject", p.Conditions, object.Info{
+		Ref: p.Ref, Size: st.size, ETag: st.etag, Attributes: attrs,
+	}, st.name, nil)
+}
+
+// commitObject points a row at stored bytes. up is the upload that they came by,
+// nil for none; it is marked completed in the same transaction.
+func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions, info object.Info, nm name, up *state.Upload) (object.Info, error) {
+	o := s.operation(op, fence.Write, info.Ref)
+	if op.RetryID != "" {
+		id := retryID(op, what, info.Ref, info.ETag)
+		o.retry = &id
+	}
+	if up != nil {
+		o.upload = up.ID
+	}
+	o.apply = func(v *state.View, row *state.Scope, ch *state.Changes) error {
+		if up == nil {
+			if nm.Epoch < row.Horizon {
+				return errOldName
+			}
+		} else if now := v.Uploads[up.ID]; now == nil || now.Completed || now.Attempt != up.Attempt {
+			// While its row stood, the collector kept away from the name; now
+			// somebody aborted it, or another Complete was faster.
+			return object.ErrNoSuchUpload
+		}
+		if err := cond.CheckWrite(infoOf(v.Objects[info.Ref])); err != nil {
+			return err
+		}
+		info.Modified = v.Now
+		if up != nil {
+			done := *up
+			done.Completed, done.ETag, done.Size = true, info.ETag, info.Size
+			ch.PutUploads = append(ch.PutUploads, done)
+		}
+		ch.PutObjects = append(ch.PutObjects, state.Object{
+			Info: info, Scope: op.Scope, Token: op.Request.Token, Attempt: nm.Attempt, Physical: nm.Key,
+		})
+		if o.retry != nil {
+			ch.Retries = append(ch.Retries, state.Retry{ID: *o.retry, Result: encodeResult(info)})
+		}
+		return nil
+	}
+	o.replay = func(result []byte) error { return decodeResult(result, &info) }
+	if err := s.commits.do(o); err != nil {
+		return object.Info{}, err
+	}
+	pause.At(pause.AfterCommit)
+	return info, nil
+}
+
+// retryID names a request over its retries. The digest is part of it, so that a
+// client which reuses an id for other bytes gets no foreign answer.
+func retryID(op *guarded.Op, what string, ref object.Ref, digest string) state.RetryID {
+	h := sha256.New()
+	for _, part := range []string{op.Caller, what, ref.Bucket, ref.Key, op.RetryID, digest} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return state.RetryID(h.Sum(nil))
+}
+
+type result struct {
+	ETag     string    `json:"e,omitempty"`
+	Size     int64     `json:"s,omitempty"`
+	Modified time.Time `json:"m"`
+}
+
+func encodeResult(i object.Info) []byte {
+	b, err := json.Marshal(result{i.ETag, i.Size, i.Modified})
+	if err != nil {
+		panic(err) // strings, a number and a time always encode
+	}
+	return b
+}
+
+func decodeResult(b []byte, i *object.Info) error {
+	var r result
+	if err := json.Unmarshal(b, &r); err != nil {
+		return fmt.Errorf("%w: the remembered answer cannot be read: %w", state.ErrUnavailable, err)
+	}
+	i.ETag, i.Size, i.Modified = r.ETag, r.Size, r.Modified
+	return nil
+}
+
+// Metadata of physical objects, from which an index can be rebuilt.
+const (
+	metaKey     = "X-Amz-Meta-S3fence-Key"     // base64url of the logical key
+	metaToken   = "X-Amz-Meta-S3fence-Token"   // token of the write
+	metaAttempt = "X-Amz-Meta-S3fence-Attempt" // attempt id
+	metaPartial = "X-Amz-Meta-S3fence-Partial" // 1: the user's metadata is in the row only
+	// maxMeta is what S3 allows for the names and values of user metadata.
+	maxMeta = 2 << 10
+)
+
+// physicalHeader makes the headers that go with the bytes.
+func physicalHeader(op *guarded.Op, ref object.Ref, a *object.Attributes, store map[string]string, nm name) http.Header {
+	h := make(http.Header, 4+len(a.Headers)+len(a.Meta)+len(store))
+	for k, v := range a.Headers {
+		h.Set(k, v)
+	}
+	for k, v := range store {
+		h.Set(k, v)
+	}
+	key := base64.RawURLEncoding.EncodeToString([]byte(ref.Key))
+	h[metaKey] = []string{key}
+	h[metaToken] = []string{op.Request.Token.String()}
+	h[metaAttempt] = []string{nm.Attempt.String()}
+	size := len(key) + 160 // our names, token and attempt
+	for k, v := range a.Meta {
+		size += len(k) + len(v)
+	}
+	if size > maxMeta {
+		h[metaPartial] = []string{"1"}
+		return h
+	}
+	for k, v := range a.Meta {
+		h["X-Amz-Meta-"+http.CanonicalHeaderKey(k)] = []string{v}
+	}
+	return h
+}
