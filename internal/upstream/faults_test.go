@@ -146,8 +146,9 @@ func TestOutcomesOfMutations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWire(t, func(int, *wireRequest) (string, bool) { return tc.answer, false })
-			c := newClient(t, w.url())
 			for method, body := range map[string]string{"PUT": "hello", "DELETE": "", "POST": "<x/>"} {
+				// A client each: the store closes every connection after its answer.
+				c := newClient(t, w.url())
 				r := &Request{Method: method, Bucket: "b", Key: "k", Mutation: true, ContentLength: int64(len(body))}
 				if body != "" {
 					r.Body = strings.NewReader(body)

@@ -244,6 +244,7 @@ func TestWhatGoesUpstream(t *testing.T) {
 
 		"Content-Md5": {"1B2M2Y8AsgTpgAmY7PhCfg=="}, "x-amz-meta-lower": {"1"}, "X-Amz-Meta-Two": {"1", "2"}, "X-Amz-Checksum-Crc32": {"AAAAAA=="},
 		"X-Amz-Server-Side-Encryption-Customer-Key": {"k"}, "X-Amz-Acl": {"private"}, "X-Amz-Tagging": {"a=b"}, "If-Match": {`"e"`}, "Cache-Control": {"no-store"},
+		"Content-Encoding": {"aws-chunked, gzip"}, "X-Amz-Checksum-Type": {"FULL_OBJECT"}, "X-Amz-Expected-Bucket-Owner": {"o"},
 	}
 	for _, mutation := range []bool{true, false} {
 		r := &Request{Method: "PUT", Bucket: "b", Key: "a b/ü?", Query: []Param{{"partNumber", "1"}, {"x y", "a+b&c;d"}}, Header: sent, Mutation: mutation}
@@ -256,8 +257,12 @@ func TestWhatGoesUpstream(t *testing.T) {
 	}
 	both := w.seen()
 	put, get := both[0], both[1]
+	if e := put.Header.Get("Content-Encoding"); e != "gzip" {
+		t.Errorf("Content-Encoding %q, want gzip", e)
+	}
 	want := []string{
-		"Cache-Control", "Content-Length", "Content-Md5", "If-Match", "User-Agent", "X-Amz-Acl", "X-Amz-Checksum-Crc32", "X-Amz-Meta-Lower", "X-Amz-Meta-Two",
+		"Cache-Control", "Content-Encoding", "Content-Length", "Content-Md5", "If-Match", "User-Agent", "X-Amz-Acl", "X-Amz-Checksum-Crc32",
+		"X-Amz-Checksum-Type", "X-Amz-Expected-Bucket-Owner", "X-Amz-Meta-Lower", "X-Amz-Meta-Two",
 		"X-Amz-Server-Side-Encryption-Customer-Key", "X-Amz-Tagging",
 	}
 	if got := names(put.Header); !slices.Equal(got, want) {
@@ -277,7 +282,8 @@ func TestWhatGoesUpstream(t *testing.T) {
 	for name, value := range map[string]string{
 		"partNumber": "1", "x y": "a+b&c;d", "X-Amz-Expires": "15", "X-Amz-Date": "20260102T030405Z", "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
 		"X-Amz-Credential": testKey + "/20260102/us-east-1/s3/aws4_request",
-		"X-Amz-SignedHeaders": "cache-control;content-md5;host;if-match;x-amz-acl;x-amz-checksum-crc32;x-amz-meta-lower;x-amz-meta-two;" +
+		"X-Amz-SignedHeaders": "cache-control;content-encoding;content-md5;host;if-match;x-amz-acl;x-amz-checksum-crc32;" +
+			"x-amz-checksum-type;x-amz-expected-bucket-owner;x-amz-meta-lower;x-amz-meta-two;" +
 			"x-amz-server-side-encryption-customer-key;x-amz-tagging",
 	} {
 		if q.Get(name) != value {
@@ -287,7 +293,7 @@ func TestWhatGoesUpstream(t *testing.T) {
 	if len(q) != 8 || q.Get("X-Amz-Signature") == "" {
 		t.Errorf("query %v", q)
 	}
-	if sent.Get("Content-Length") != "99" || len(sent) != 35 {
+	if sent.Get("Content-Length") != "99" || len(sent) != 38 {
 		t.Error("the caller's headers were changed")
 	}
 }
