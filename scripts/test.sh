@@ -79,6 +79,13 @@ formatted() {
 	fi
 }
 
+tidied() {
+	local diff
+	diff=$(go mod tidy -diff 2>&1) && return
+	printf 'go.mod and go.sum are not tidy (go mod tidy):\n%s\n' "$(head -n 20 <<<"$diff")"
+	return 1
+}
+
 # armed lists the packages that have tests for builds with pause points. The
 # end-to-end tests build such programs themselves.
 armed() {
@@ -88,7 +95,7 @@ armed() {
 check() {
 	local packages
 	step format formatted
-	step tidy go mod tidy -diff
+	step tidy tidied
 	step vet go vet ./...
 	step 'vet (pausepoints)' go vet -tags pausepoints ./...
 	step lint "$golangci" run --allow-serial-runners

@@ -210,9 +210,9 @@ func TestKilledTestProcessLeavesNothing(t *testing.T) {
 	_, _ = io.Copy(io.Discard, stdout)
 	require.Error(t, cmd.Wait())
 	for _, folder := range folders {
-		require.Eventually(t, func() bool { return len(processes(folder)) == 0 }, 10*time.Second, 20*time.Millisecond,
+		require.Eventually(t, func() bool { return len(processes(folder)) == 0 }, time.Minute, 20*time.Millisecond,
 			"processes outlive the test process")
-		require.Eventually(t, func() bool { _, err := os.Stat(folder); return errors.Is(err, os.ErrNotExist) }, 10*time.Second, 20*time.Millisecond,
+		require.Eventually(t, func() bool { _, err := os.Stat(folder); return errors.Is(err, os.ErrNotExist) }, time.Minute, 20*time.Millisecond,
 			"files outlive the test process")
 	}
 }

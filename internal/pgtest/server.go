@@ -28,9 +28,9 @@ const User = "s3fence"
 // Bounds of the waits for a server.
 const (
 	// readyWait bounds start and crash recovery.
-	readyWait = 60 * time.Second
+	readyWait = 2 * time.Minute
 	// stopWait bounds an orderly stop.
-	stopWait = 30 * time.Second
+	stopWait = time.Minute
 	// startTries is how many ports are tried.
 	startTries = 5
 )
@@ -214,7 +214,7 @@ func ping(ctx context.Context, dsn string) error {
 }
 
 // Stop stops the server in an orderly way and waits until all of its processes
-// are gone. Smart waits for clients to leave, and fails after 30 seconds.
+// are gone. Smart waits for clients to leave, and fails after a minute.
 func (s *Server) Stop(mode Mode) error {
 	sig, ok := signals[mode]
 	if !ok {

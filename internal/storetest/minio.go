@@ -26,7 +26,7 @@ const (
 	// buildWait bounds the build of MinIO, five minutes on two cores.
 	buildWait = 30 * time.Minute
 	// readyWait bounds a start.
-	readyWait = 60 * time.Second
+	readyWait = 2 * time.Minute
 	// callWait bounds one call of this package to the store.
 	callWait = 30 * time.Second
 	// startTries is how many ports are tried.

@@ -20,14 +20,21 @@ trap '' HUP INT TERM QUIT
 root=$1
 cd / || exit 1
 while read -r _; do :; done
-signal_all() {
-	found=1
-	for p in /proc/[0-9]*; do
-		case $(readlink "$p/cwd" 2>/dev/null) in
-		"$root"/*) found=0; for s; do kill -s "$s" "${p#/proc/}" 2>/dev/null; done ;;
+working() {
+	ls -ld /proc/[0-9]*/cwd 2>/dev/null | while read -r line; do
+		case $line in
+		*" -> $root"/*)
+			pid=${line##* /proc/}
+			echo "${pid%%/*}"
+			;;
 		esac
 	done
-	return $found
+}
+signal_all() {
+	pids=$(working)
+	[ -n "$pids" ] || return 1
+	for s; do kill -s "$s" $pids 2>/dev/null; done
+	return 0
 }
 signal_all CONT QUIT
 for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
