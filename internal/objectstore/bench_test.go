@@ -22,9 +22,9 @@ func BenchmarkPut(b *testing.B) {
 	for _, c := range []struct{ size, callers, inline int }{
 		{1 << 10, 1, 0}, {1 << 10, 16, 0}, {1 << 10, 16, -1},
 		{4 << 10, 16, 0}, {4 << 10, 64, 0},
-		{32 << 10, 16, 0}, {32 << 10, 16, -1}, {64 << 10, 16, 0}, {64 << 10, 16, -1}, {1 << 20, 4, 0},
+		{16 << 10, 16, 0}, {16 << 10, 16, -1}, {32 << 10, 16, 0}, {32 << 10, 16, -1}, {1 << 20, 4, 0},
 	} {
-		b.Run(fmt.Sprintf("size=%d/callers=%d/inlined=%t", c.size, c.callers, c.inline == 0 && c.size <= 64<<10), func(b *testing.B) {
+		b.Run(fmt.Sprintf("size=%d/callers=%d/inlined=%t", c.size, c.callers, c.inline == 0 && c.size <= 32<<10), func(b *testing.B) {
 			w := openWorld(b, b.TempDir(), objectstore.Options{InlineBytes: c.inline})
 			content := pattern(c.size, 1)
 			var n atomic.Int64

@@ -55,17 +55,15 @@ func (b *blobs) path(name blobName) string {
 	return filepath.Join(b.dir, s[:2], s)
 }
 
-// sweep removes every file that live does not name. live is asked once for
-// each first byte. Nothing may be writing meanwhile.
+// sweep removes every file that live does not name, and reports names without
+// a file: those were taken away by somebody else. live is asked once for each
+// first byte. Nothing may be writing meanwhile.
 func (b *blobs) sweep(live func(first byte) (map[blobName]bool, error)) error {
 	for i := range 256 {
 		shard := filepath.Join(b.dir, hex.EncodeToString([]byte{byte(i)}))
 		entries, err := os.ReadDir(shard)
 		if err != nil {
 			return err
-		}
-		if len(entries) == 0 {
-			continue
 		}
 		keep, err := live(byte(i))
 		if err != nil {
@@ -74,11 +72,15 @@ func (b *blobs) sweep(live func(first byte) (map[blobName]bool, error)) error {
 		for _, e := range entries {
 			var name blobName
 			if n, err := hex.Decode(name[:], []byte(e.Name())); len(e.Name()) == 32 && err == nil && n == 16 && keep[name] {
+				delete(keep, name)
 				continue
 			}
 			if err := os.Remove(filepath.Join(shard, e.Name())); err != nil {
 				return err
 			}
+		}
+		for name := range keep {
+			b.log.Error("a blob that an object needs is missing; reading the object will fail", "file", b.path(name))
 		}
 	}
 	return nil

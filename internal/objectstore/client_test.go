@@ -66,7 +66,7 @@ var clientChecks = []struct {
 	run  func(t *testing.T, w *world)
 }{
 	{"put and get, inlined and in a file, both clients", func(t *testing.T, w *world) {
-		for _, size := range []int{0, 1, 1000, 64 << 10, 64<<10 + 1, 3 << 20} {
+		for _, size := range []int{0, 1, 1000, 32 << 10, 32<<10 + 1, 3 << 20} {
 			content := pattern(size, 1)
 			require.Equal(t, md5Of(content), w.put(t, "k", content))
 			require.Equal(t, content, w.get(t, "k"))
