@@ -39,13 +39,30 @@ func appendHeaders(dst []byte, r *http.Request, c *claim, payload string) ([]byt
 	return append(dst, payload...), nil
 }
 
+// commonKeys spares the hot path the allocation of canonical names that net/http
+// does not know.
+var commonKeys = func() map[string]string {
+	keys := make(map[string]string)
+	for _, name := range []string{
+		"amz-sdk-invocation-id", "amz-sdk-request", "x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-content-sha256",
+		"x-amz-date", "x-amz-decoded-content-length", "x-amz-sdk-checksum-algorithm", "x-amz-security-token", "x-amz-trailer",
+	} {
+		keys[name] = http.CanonicalHeaderKey(name)
+	}
+	return keys
+}()
+
 // headerValues looks a lower-case name up, also among those which net/http takes
 // out of the header map.
 func headerValues(r *http.Request, name string) ([]string, bool) {
 	if name == "host" {
 		return []string{r.Host}, true
 	}
-	if values, ok := r.Header[http.CanonicalHeaderKey(name)]; ok {
+	key, ok := commonKeys[name]
+	if !ok {
+		key = http.CanonicalHeaderKey(name)
+	}
+	if values, ok := r.Header[key]; ok {
 		return values, true
 	}
 	switch name {

@@ -247,7 +247,7 @@ func (c *claim) parseCredential(s string) string {
 		return "the credential names no access key."
 	}
 	if parts[3] != terminator {
-		return "the credential must end in /aws4_request, not in /" + clip(parts[3]) + "."
+		return "the credential must end in \"/aws4_request\", not in " + strconv.Quote("/"+clip(parts[3])) + "."
 	}
 	c.accessKey, c.date, c.region, c.service = rest, parts[0], parts[1], parts[2]
 	return ""

@@ -75,16 +75,17 @@ func (s *store) get(t *testing.T, name string) kept {
 
 // servers starts the store over http and over TLS, where SDKs send other forms.
 func servers(t *testing.T, run func(t *testing.T, s *store, server *httptest.Server)) {
-	for _, scheme := range []string{"http", "https"} {
+	for _, scheme := range []string{"http", "https", "h2"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			s := &store{kept: map[string]kept{}, verifier: verifierAt(time.Time{})}
 			s.verifier.now = time.Now
 			server := httptest.NewUnstartedServer(s)
-			if scheme == "https" {
-				server.StartTLS()
-			} else {
+			server.EnableHTTP2 = scheme == "h2"
+			if scheme == "http" {
 				server.Start()
+			} else {
+				server.StartTLS()
 			}
 			t.Cleanup(server.Close)
 			run(t, s, server)

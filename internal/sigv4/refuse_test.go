@@ -131,6 +131,7 @@ func TestHeaderRefusals(t *testing.T) {
 			_, err := exampleVerifier().Verify(r)
 			noError(t, err)
 			tt.edit(r)
+			r.Body = untouchable{t} // reading would invite it with 100 Continue
 			_, err = exampleVerifier().Verify(r)
 			if tt.code == "" {
 				if !errors.Is(err, ErrAnonymous) {
@@ -148,6 +149,24 @@ func TestHeaderRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// untouchable is a body that must not be read.
+type untouchable struct{ t *testing.T }
+
+func (u untouchable) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+func (u untouchable) Close() error { return nil }
+
+// A source that knows a key without a secret must not open the door to everybody.
+func TestEmptySecret(t *testing.T) {
+	t.Parallel()
+	v := NewVerifier(Options{Now: func() time.Time { return exampleTime }, Credentials: StaticCredentials{exampleKey: ""}})
+	_, err := v.Verify(goodPut(t))
+	wantCode(t, err, CodeInvalidAccessKeyID)
 }
 
 func TestSkew(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -134,6 +135,9 @@ func (v *Verifier) verify(r *http.Request, bufferLimit int64) (*Signed, error) {
 		return nil, refuse(CodeInvalidRequest, "The header x-amz-content-sha256 is missing. Every S3 client that signs with AWS4-HMAC-SHA256 sends it.")
 	}
 	secret, err := v.credentials.Lookup(r.Context(), c.accessKey, c.sessionToken)
+	if err == nil && secret == "" {
+		err = fmt.Errorf("empty secret: %w", ErrUnknownKey) // anybody could sign with it
+	}
 	if err != nil {
 		return nil, lookupError(c.accessKey, err)
 	}
@@ -313,7 +317,6 @@ func checkSignature(r *http.Request, c *claim, key *[sha256.Size]byte, rawPath, 
 			n := len(b)
 			b = appendStringToSign(b, c, b)
 			end := len(b)
-			mac.Reset()
 			mac.Write(b[n:])
 			var raw [sha256.Size]byte
 			b = hex.AppendEncode(b, mac.Sum(raw[:0]))
@@ -321,6 +324,7 @@ func checkSignature(r *http.Request, c *claim, key *[sha256.Size]byte, rawPath, 
 			if hmac.Equal(b[end:], []byte(c.signature)) {
 				return nil
 			}
+			mac.Reset()
 			if wrong == nil {
 				wrong = refuse(CodeSignatureDoesNotMatch, "The request signature we calculated does not match the signature you provided. Check the secret key and what was signed.")
 				wrong.CanonicalRequest = string(b[:n])
