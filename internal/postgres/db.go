@@ -1,0 +1,169 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+// DefaultConnections is the size of the pool where Options say nothing: four
+// committers and four waiting takeovers of one proxy, and as many readers.
+const DefaultConnections = 16
+
+const (
+	// connectTimeout bounds each attempt to connect where the DSN does not.
+	connectTimeout = 5 * time.Second
+	// answerTimeout bounds the wait for the server's answer where no lock is
+	// waited for: it is frozen or cut off, and must not hold requests for ever.
+	answerTimeout = 10 * time.Second
+	// rollbackTimeout bounds a ROLLBACK; past it the connection is closed, which
+	// rolls back too.
+	rollbackTimeout = 2 * time.Second
+)
+
+// Options are the settings of [Open]. The zero value is good.
+type Options struct {
+	// Logger gets what nobody is there to be told: ended sessions, partitions
+	// that could not be made. Nothing is logged where it is nil.
+	Logger *slog.Logger
+	// Connections bounds the pool; at least 2. Zero: what the DSN says
+	// (pool_max_conns), else DefaultConnections.
+	Connections int
+}
+
+// DB is the state in one PostgreSQL database, safe for concurrent use.
+type DB struct {
+	pool   *pgxpool.Pool
+	config *pgx.ConnConfig
+	log    *slog.Logger
+}
+
+var _ state.State = (*DB)(nil)
+
+// Open connects to the database that a PostgreSQL connection string names. It
+// fails within connectTimeout, in one line and without the password, when the
+// server cannot be reached, refuses the password or has no such database. It
+// does not look at the schema; [DB.Check] does.
+func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, badDSN(err)
+	}
+	switch {
+	case options.Connections != 0:
+		config.MaxConns = int32(max(2, min(options.Connections, 1<<15)))
+	case !strings.Contains(dsn, "pool_max_conns"):
+		config.MaxConns = DefaultConnections
+	}
+	tune(config.ConnConfig)
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		watchWarnings(conn)
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	db := &DB{pool: pool, config: config.ConnConfig, log: options.Logger}
+	if db.log == nil {
+		db.log = slog.New(slog.DiscardHandler)
+	}
+	conn, err := db.acquire(ctx)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	conn.Release()
+	return db, nil
+}
+
+// tune sets what all connections of this package have in common.
+func tune(config *pgx.ConnConfig) {
+	// Statements are described once and then sent unnamed: a named one would live
+	// in a server session, which PgBouncer hands to somebody else.
+	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	config.StatementCacheCapacity = 0
+	config.OnNotice = onNotice
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "s3fence"
+	}
+}
+
+// connect opens a connection beside the pool, for what must not wait for those
+// that are stuck in it.
+func (db *DB) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, db.config.Copy())
+	if err != nil {
+		return nil, explain(db.config, err)
+	}
+	watchWarnings(conn)
+	return conn, nil
+}
+
+// acquire takes a connection of the pool, for answerTimeout at most.
+func (db *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errPoolBusy)
+	defer cancel()
+	conn, err := db.pool.Acquire(ctx)
+	if err == nil {
+		return conn, nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, unavailable(cause)
+	}
+	return nil, explain(db.config, err)
+}
+
+var errPoolBusy = fmt.Errorf("no connection to PostgreSQL became free within %v", answerTimeout)
+
+// Close ends the connections. It waits for those in use.
+func (db *DB) Close() error {
+	db.pool.Close()
+	return nil
+}
+
+// warnings remembers a WARNING that the server sent on one connection. The
+// handler runs in the goroutine that reads the connection, which is the only
+// one that uses it.
+type warnings struct{ last *pgconn.Notice }
+
+const warningsKey = "s3fence.warnings"
+
+func watchWarnings(conn *pgx.Conn) {
+	conn.PgConn().CustomData()[warningsKey] = &warnings{}
+}
+
+func warningsOf(conn *pgx.Conn) *warnings {
+	return conn.PgConn().CustomData()[warningsKey].(*warnings)
+}
+
+func onNotice(conn *pgconn.PgConn, notice *pgconn.Notice) {
+	if w, ok := conn.CustomData()[warningsKey].(*warnings); ok && notice.SeverityUnlocalized == "WARNING" {
+		w.last = notice
+	}
+}
+
+// rollback ends an open transaction so that the connection can be used again;
+// where that does not work at once the connection is closed, which does the same.
+// The simple protocol needs no description of the statement.
+func rollback(conn *pgx.Conn) {
+	if conn.IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackTimeout)
+	defer cancel()
+	if _, err := conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+		_ = conn.Close(ctx)
+	}
+}

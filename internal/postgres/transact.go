@@ -1,0 +1,219 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/pause"
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+const (
+	// idleLimit is how long a session may hold its locks while its proxy says
+	// nothing. Decide takes microseconds; a proxy silent for this long is frozen
+	// or cut off, and PostgreSQL ends its session.
+	idleLimit = 5 * time.Second
+	// commitTimeout bounds the wait for the answer to the second flush, whatever
+	// the caller's context says.
+	commitTimeout = 10 * time.Second
+	// freshTries bounds how many dead connections of the pool a transaction or a
+	// read puts up with: after a restart of the server they all are.
+	freshTries = 3
+)
+
+// The isolation is set explicitly: a database whose default is another one would
+// hand later statements an old snapshot, and one that is read-only by default
+// none of the writes.
+const begin = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
+
+// setLimits bounds this transaction's waits. SET LOCAL in effect, so it is gone
+// with the transaction, as PgBouncer needs it. synchronous_commit is left as the
+// database has it.
+const setLimits = `
+SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)`
+
+// readClock is a statement of its own after the locks: clock_timestamp() before
+// a wait would make an expired lease look alive.
+const readClock = `SELECT clock_timestamp()`
+
+const commit = `COMMIT`
+
+var errNoID = errors.New("the transaction has no id; use state.Run")
+
+// Transact runs tx once; see [state.Transactor]. A call takes one round trip
+// where there is nothing to write, else two, and one more for each Draw or Lift.
+// While an exclusive lock is waited for, a second connection may be opened.
+func (db *DB) Transact(ctx context.Context, tx *state.Tx) error {
+	if tx.ID == uuid.Nil {
+		return errNoID
+	}
+	conn, view, lastGuard, err := db.begin(ctx, tx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release() // ends the connection of a transaction left open
+	changes, err := tx.Decide(view)
+	if err != nil {
+		rollback(conn.Conn())
+		return err
+	}
+	if changes.Empty() {
+		rollback(conn.Conn())
+		return nil
+	}
+	f := &pipeline{}
+	f.exec(insertOutcome, outcomeDay(tx.ID), pgUUID(tx.ID), state.Committed)
+	if err := write(f, &changes, lastGuard); err != nil {
+		rollback(conn.Conn())
+		return unavailable(err)
+	}
+	pause.At(pause.BeforeCommit)
+	if err := ctx.Err(); err != nil {
+		rollback(conn.Conn())
+		return unavailable(err)
+	}
+	return db.commit(ctx, conn.Conn(), f)
+}
+
+// commit sends the second flush. From here on the caller's impatience counts for
+// nothing: a commit that is cancelled half way is one whose outcome is unknown.
+func (db *DB) commit(ctx context.Context, conn *pgx.Conn, f *pipeline) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	var tag string
+	f.command(&tag, commit)
+	seen := warningsOf(conn)
+	seen.last = nil
+	failed, err := f.run(ctx, conn)
+	switch {
+	case err == nil && tag == "ROLLBACK":
+		return fmt.Errorf("%w: PostgreSQL rolled the transaction back", state.ErrUnavailable)
+	case err == nil && tag != "COMMIT":
+		return fmt.Errorf("%w: COMMIT was answered with %q", state.ErrUnknown, tag)
+	case err == nil && seen.last != nil:
+		// Such as "canceling wait for synchronous replication": committed here,
+		// and perhaps nowhere else.
+		return fmt.Errorf("%w: WARNING: %s", state.ErrUnknown, seen.last.Message)
+	case err == nil:
+		return nil
+	case !refusedByServer(err):
+		return fmt.Errorf("%w: %w", state.ErrUnknown, err)
+	}
+	rollback(conn)
+	if failed == 0 && sqlState(err) == uniqueViolation {
+		return fmt.Errorf("%w: the transaction was decided as aborted while it was on its way", state.ErrUnavailable)
+	}
+	return undone(err)
+}
+
+// begin sends the first flush: it opens the transaction, takes the locks and
+// reads. The connection is the caller's when there is no error. lastGuard is nil
+// unless the guard list was locked.
+func (db *DB) begin(ctx context.Context, tx *state.Tx) (conn *pgxpool.Conn, view *state.View, lastGuard *int64, err error) {
+	for try := 1; ; try++ {
+		conn, err := db.acquire(ctx)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		view, lastGuard, err := db.lockAndRead(ctx, conn.Conn(), tx)
+		if err == nil {
+			return conn, view, lastGuard, nil
+		}
+		rollback(conn.Conn())
+		conn.Release()
+		if try == freshTries || !lostConnection(ctx, err) {
+			return nil, nil, nil, undone(err)
+		}
+	}
+}
+
+// lockAndRead is the first flush. READ COMMITTED; locks in statements of their
+// own, in the global order; then the reads, each in a later statement, so that
+// each sees everything that was committed by whoever held the locks before.
+func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (view *state.View, lastGuard *int64, err error) {
+	wait := cmp.Or(tx.Wait, state.DefaultWait)
+	// lock_timeout bounds each wait; this one bounds all of them and the reads.
+	flush, cancel := context.WithTimeout(ctx, 2*wait+answerTimeout)
+	defer cancel()
+
+	view = newView()
+	p := planLocks(tx)
+	f := &pipeline{}
+	f.exec(begin)
+	f.exec(setLimits, milliseconds(wait), milliseconds(idleLimit))
+	p.take(f, tx.Try, view.Missed)
+	f.query(func(rows pgx.Rows) error { return scanTime(rows, &view.Now) }, readClock)
+	if tx.GuardList {
+		lastGuard = new(int64)
+		readGuardList(f, view, lastGuard)
+	}
+	readGuards(f, view, tx.Guards)
+	scopes := make([]fence.Scope, len(tx.Scopes))
+	for i, s := range tx.Scopes {
+		scopes[i] = s.Scope
+	}
+	readScopes(f, view, scopes)
+	readObjects(f, view, tx.Keys)
+	readUploads(f, view, tx.Uploads)
+	readRetries(f, view, tx.Retries)
+	readAttempts(f, view, tx.Attempts)
+
+	stop := db.breakLocks(p.contended(tx.Try))
+	_, err = f.run(flush, conn)
+	stop()
+	if err != nil {
+		return nil, nil, err
+	}
+	for s := range view.Missed {
+		delete(view.Scopes, s)
+	}
+	view.Draw = func() (fence.Token, error) { return draw(ctx, conn) }
+	view.Lift = func(t fence.Token) error { return lift(ctx, conn, t) }
+	return view, lastGuard, nil
+}
+
+func newView() *state.View {
+	return &state.View{
+		Guards:     map[fence.GuardID]fence.Guard{},
+		Scopes:     map[fence.Scope]state.Scope{},
+		Missed:     map[fence.Scope]bool{},
+		Objects:    map[object.Ref]*state.Object{},
+		Uploads:    map[string]*state.Upload{},
+		Retries:    map[state.RetryID][]byte{},
+		Referenced: map[uuid.UUID]bool{},
+	}
+}
+
+// milliseconds is a duration as PostgreSQL's settings take it; never 0, which
+// would mean no limit.
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
+}
+
+// outcomeDay is the day of a UUID version 7's own time, which everyone who looks
+// for the id computes alike. Any 48 bits make a day that PostgreSQL knows.
+func outcomeDay(id uuid.UUID) pgtype.Date {
+	ms := int64(id[0])<<40 | int64(id[1])<<32 | int64(id[2])<<24 | int64(id[3])<<16 | int64(id[4])<<8 | int64(id[5])
+	return pgtype.Date{Time: time.UnixMilli(ms).UTC().Truncate(24 * time.Hour), Valid: true}
+}
+
+func pgUUID(id uuid.UUID) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
+
+func pgUUIDs(ids []uuid.UUID) []pgtype.UUID {
+	list := make([]pgtype.UUID, len(ids))
+	for i, id := range ids {
+		list[i] = pgUUID(id)
+	}
+	return list
+}
