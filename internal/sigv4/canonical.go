@@ -103,19 +103,6 @@ func canonicalQuery(params []Param) string {
 	return joinSorted(encoded)
 }
 
-// rawCanonicalQuery sorts the pieces as they were sent: what clients sign that do not
-// normalise escapes (curl before 8.0).
-func rawCanonicalQuery(raw string) string {
-	var pieces []Param
-	for piece := range strings.SplitSeq(raw, "&") {
-		name, value, _ := strings.Cut(piece, "=")
-		if decoded, _ := unescape(name, true); piece != "" && decoded != "X-Amz-Signature" {
-			pieces = append(pieces, Param{name, value})
-		}
-	}
-	return joinSorted(pieces)
-}
-
 func joinSorted(params []Param) string {
 	slices.SortFunc(params, func(a, b Param) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
@@ -156,16 +143,14 @@ func canonicalPaths(raw string) ([]string, error) {
 	return []string{raw, again}, nil
 }
 
-// canonicalQueries is the same for the query; the raw form is computed only when
-// the normal one has failed.
-func canonicalQueries(params []Param, raw string) func(yield func(string) bool) {
+// canonicalQueries is the same for the query: sorted and encoded, and as sent,
+// which is what curl before 8 signs, unsorted and unencoded. A presigned URL
+// has no second reading: as sent, it holds its own signature.
+func canonicalQueries(params []Param, raw string, kind Kind) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		normal := canonicalQuery(params)
-		if !yield(normal) {
-			return
-		}
-		if as := rawCanonicalQuery(raw); as != normal {
-			yield(as)
+		if yield(normal) && kind == KindHeader && raw != normal {
+			yield(raw)
 		}
 	}
 }

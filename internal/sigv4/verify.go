@@ -305,7 +305,7 @@ func checkSignature(r *http.Request, c *claim, key *[sha256.Size]byte, rawPath, 
 
 	mac := hmac.New(sha256.New, key[:])
 	var wrong *Error
-	for query := range canonicalQueries(params, rawQuery) {
+	for query := range canonicalQueries(params, rawQuery, c.kind) {
 		for _, path := range paths {
 			b := append((*buf)[:0], method...)
 			b = append(b, '\n')
