@@ -59,7 +59,7 @@ type operation struct {
 // committer gathers operations into transactions.
 type committer struct {
 	state   state.Transactor
-	known   *memory
+	known   *recall
 	mu      sync.Mutex
 	queue   []*operation
 	wake    chan struct{}
@@ -69,7 +69,7 @@ type committer struct {
 	wg      sync.WaitGroup
 }
 
-func newCommitter(stop context.Context, st state.Transactor, known *memory) *committer {
+func newCommitter(stop context.Context, st state.Transactor, known *recall) *committer {
 	c := &committer{
 		state: st, known: known, stop: stop,
 		wake:    make(chan struct{}, committers),

@@ -19,6 +19,8 @@ import (
 const (
 	// collectPage is how many names one step of the collector looks at.
 	collectPage = 500
+	// keepAnswers is how long answers are kept for retries, at the least.
+	keepAnswers = 24 * time.Hour
 	// uploadsKept is how many longest uploads an open multipart upload may last
 	// before the collector ends it.
 	uploadsKept = 7
@@ -43,7 +45,7 @@ func (s *Store) Collect(ctx context.Context) {
 
 // CollectOnce looks at every scope once. It may be stopped at any step.
 func (s *Store) CollectOnce(ctx context.Context) error {
-	if err := s.state.Maintain(ctx, s.opts.CollectAfter); err != nil {
+	if err := s.state.Maintain(ctx, max(s.opts.CollectAfter, keepAnswers)); err != nil {
 		return fmt.Errorf("maintaining the state: %w", err)
 	}
 	buckets := map[string]bool{}

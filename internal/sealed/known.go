@@ -11,24 +11,24 @@ import (
 // knownScopes bounds the memory of scopes; one takes about 300 bytes.
 const knownScopes = 100_000
 
-// memory remembers what committed transactions and reads showed of scopes.
+// recall remembers what committed transactions and reads showed of scopes.
 // It serves two purposes and no third: "stale" is true for ever in its
 // generation, so it may be remembered; and the epoch for new names may be old,
 // since the commit compares it. "Admitted" is never answered from it.
-type memory struct {
+type recall struct {
 	scopes *lru.Cache[fence.Scope, state.Scope]
 }
 
-func newMemory() *memory {
+func newRecall() *recall {
 	c, err := lru.New[fence.Scope, state.Scope](knownScopes)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return &memory{c}
+	return &recall{c}
 }
 
 // learn takes over rows that are known to be committed. It never goes back.
-func (m *memory) learn(rows ...state.Scope) {
+func (m *recall) learn(rows ...state.Scope) {
 	for _, row := range rows {
 		old, ok := m.scopes.Peek(row.Scope)
 		if ok && (row.Mark.Below(old.Mark) || row.Mark == old.Mark && row.Epoch < old.Epoch) {
@@ -38,7 +38,7 @@ func (m *memory) learn(rows ...state.Scope) {
 	}
 }
 
-func (m *memory) get(s fence.Scope) (state.Scope, bool) { return m.scopes.Get(s) }
+func (m *recall) get(s fence.Scope) (state.Scope, bool) { return m.scopes.Get(s) }
 
 // KnownStale answers, without asking anyone, whether an operation's token is
 // known to be below the mark (F3). Nil means that it is not known.

@@ -131,29 +131,46 @@ type rowStream struct {
 }
 
 func (r *rowStream) peek() (*guarded.Entry, error) {
-	if len(r.rows) == 0 && !r.done {
-		to := successor(r.q.Prefix)
-		if to != "" && r.seek >= to {
-			r.done = true
-			return nil, nil
+	for {
+		if len(r.rows) == 0 && !r.done {
+			if err := r.fetch(); err != nil {
+				return nil, err
+			}
 		}
-		rows, err := r.state.ListObjects(r.ctx, state.Range{Bucket: r.q.Bucket, From: r.seek, To: to}, r.size)
-		if err != nil {
-			return nil, err
+		if len(r.rows) == 0 {
+			if r.done {
+				return nil, nil
+			}
+			continue
 		}
-		r.rows, r.done = rows, len(rows) < r.size
+		row := &r.rows[0]
+		name, isPrefix := fold(&r.q, row.Key)
+		switch {
+		case isPrefix && name < r.seek:
+			// The list begins inside of this directory, which is not shown then.
+			r.skip(successor(name))
+			continue
+		case isPrefix:
+			r.entry = guarded.Entry{Info: object.Info{Ref: object.Ref{Bucket: r.q.Bucket, Key: name}}, Prefix: true}
+		default:
+			r.entry = guarded.Entry{Info: row.Info, StorageClass: "STANDARD"}
+		}
+		return &r.entry, nil
 	}
-	if len(r.rows) == 0 {
-		return nil, nil
+}
+
+func (r *rowStream) fetch() error {
+	to := successor(r.q.Prefix)
+	if to != "" && r.seek >= to {
+		r.done = true
+		return nil
 	}
-	row := &r.rows[0]
-	name, isPrefix := fold(&r.q, row.Key)
-	if isPrefix {
-		r.entry = guarded.Entry{Info: object.Info{Ref: object.Ref{Bucket: r.q.Bucket, Key: name}}, Prefix: true}
-	} else {
-		r.entry = guarded.Entry{Info: row.Info, StorageClass: "STANDARD"}
+	rows, err := r.state.ListObjects(r.ctx, state.Range{Bucket: r.q.Bucket, From: r.seek, To: to}, r.size)
+	if err != nil {
+		return err
 	}
-	return &r.entry, nil
+	r.rows, r.done = rows, len(rows) < r.size
+	return nil
 }
 
 // skip drops what lies below a key.

@@ -30,7 +30,7 @@ const (
 // write that was acknowledged before it came (F5, F6).
 type reader struct {
 	state state.Transactor
-	known *memory
+	known *recall
 	mu    sync.Mutex
 	queue []*readWait
 	wake  chan struct{}
@@ -45,7 +45,7 @@ type readWait struct {
 	done  chan struct{}
 }
 
-func newReader(stop context.Context, st state.Transactor, known *memory) *reader {
+func newReader(stop context.Context, st state.Transactor, known *recall) *reader {
 	r := &reader{state: st, known: known, stop: stop, wake: make(chan struct{}, readers)}
 	for range readers {
 		r.wg.Go(r.run)

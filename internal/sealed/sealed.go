@@ -55,7 +55,7 @@ type Store struct {
 	state   State
 	buckets Buckets
 	names   names
-	known   *memory
+	known   *recall
 	commits *committer
 	reads   *reader
 	opts    Options
@@ -84,7 +84,7 @@ func New(ctx context.Context, st State, buckets Buckets, o Options) (*Store, err
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	run, stop := context.WithCancel(context.Background())
-	known := newMemory()
+	known := newRecall()
 	return &Store{
 		state: st, buckets: buckets, names: names{dep.ID}, known: known,
 		commits: newCommitter(run, st, known), reads: newReader(run, st, known),
