@@ -235,6 +235,39 @@ func TestAddFromTwoProxies(t *testing.T) {
 	})
 }
 
+// Whose work was taken over does not activate what the other is still adopting.
+func TestTakenOverDoesNotActivate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New()
+		type adder struct {
+			shop           *shop
+			adopting, goOn chan struct{}
+			done           chan error
+		}
+		start := func() *adder {
+			a := &adder{newShop(s), make(chan struct{}), make(chan struct{}), make(chan error, 1)}
+			a.shop.before = func(context.Context, fence.Guard) { close(a.adopting); <-a.goOn }
+			go func() {
+				_, err := newAdmin(s, a.shop).Add(t.Context(), guard(t, "s3://data/jobs/"))
+				a.done <- err
+			}()
+			<-a.adopting
+			return a
+		}
+		first := start()
+		second := start()
+		close(first.goOn)
+		time.Sleep(10 * time.Second)
+		list, err := newAdmin(s, first.shop).List(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, fence.Pending, list[0].State)
+		close(second.goOn)
+		require.NoError(t, <-second.done)
+		require.NoError(t, <-first.done)
+	})
+}
+
 func TestAddOnARemovedPendingGuardEnds(t *testing.T) {
 	t.Parallel()
 	s := memory.New()

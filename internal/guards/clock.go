@@ -14,16 +14,20 @@ type Clock struct {
 // instant is one moment on all clocks.
 type instant struct {
 	now   time.Time
+	wall  int64 // of now, in nanoseconds
 	awake time.Duration
 }
 
-func (c *Clock) instant() instant { return instant{c.Now(), c.Awake()} }
+func (c *Clock) instant() instant {
+	now := c.Now()
+	return instant{now, now.UnixNano(), c.Awake()}
+}
 
 // quickly is the time since an instant by the clocks that are read without a
 // system call: the larger of monotonic and wall.
 func (c *Clock) quickly(since instant) time.Duration {
 	now := c.Now()
-	return max(now.Sub(since.now), now.Round(0).Sub(since.now.Round(0)))
+	return max(now.Sub(since.now), time.Duration(now.UnixNano()-since.wall))
 }
 
 // fully is the time since an instant by all clocks.

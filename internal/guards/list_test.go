@@ -229,6 +229,37 @@ func TestFlightsEndWithAGapInWhichTheListChanged(t *testing.T) {
 	require.Error(t, f.StillValid())
 }
 
+// While a changed list is put into force a covered flight is not lent the new
+// lease, not even for the moment before it is found.
+func TestInstallLendsNothing(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	var during func()
+	clock := c.clock()
+	awake := clock.Awake
+	clock.Awake = func() time.Duration {
+		if f := during; f != nil {
+			during = nil
+			defer func() { during = f }()
+			f()
+		}
+		return awake()
+	}
+	s := memory.New()
+	l := newList(s, clock)
+	require.NoError(t, l.Refresh(t.Context()))
+	f, err := l.Begin(t.Context(), "data", "jobs/a")
+	require.NoError(t, err)
+	defer f.End()
+	insert(t, s, "s3://data/jobs/")
+	c.step(lease, lease)
+	looked := 0
+	during = func() { looked++; assert.Error(t, f.StillValid()) }
+	require.NoError(t, l.Refresh(t.Context()))
+	assert.Greater(t, looked, 3)
+	during = nil
+}
+
 func TestClose(t *testing.T) {
 	t.Parallel()
 	s := memory.New()
