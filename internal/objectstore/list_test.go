@@ -41,8 +41,8 @@ func TestLists(t *testing.T) {
 	keys := slices.Sorted(slices.Values(listKeys))
 	for _, prefix := range []string{"", "a", "a/", "a//", "b/", "日", "zz"} {
 		for _, delimiter := range []string{"", "/", "//", "b"} {
-			for _, after := range []string{"", "a", "a/", "a/b", "a/zz", "b/y/", "c", "zzz"} {
-				for _, size := range []int32{1, 2, 1000} {
+			for _, after := range []string{"", "a/", "a/b", "a/zz", "b/y/"} {
+				for _, size := range []int32{2, 1000} {
 					name := fmt.Sprintf("prefix %q delimiter %q after %q pages of %d", prefix, delimiter, after, size)
 					want := expect(keys, prefix, delimiter, after)
 					require.ElementsMatch(t, want, listV2(t, w, prefix, delimiter, after, size), "v2 "+name)
