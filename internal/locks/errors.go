@@ -1,0 +1,178 @@
+package locks
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/s3fence/s3fence/internal/fence"
+)
+
+// Errors of this package. Structs below wrap one of them each.
+var (
+	// ErrHeld: somebody holds the lock, and the wait is over. Ask again later.
+	ErrHeld = errors.New("the lock is held")
+	// ErrLost: the lease that the token belonged to is over, or the token is below
+	// the mark. Stop working; acquire again.
+	ErrLost = errors.New("the lock is lost")
+	// ErrStale: the token is below the mark.
+	ErrStale = errors.New("the token is stale")
+	// ErrNeverGranted: the token is above the mark: nobody was given it.
+	ErrNeverGranted = errors.New("the token was never granted")
+	// ErrOtherHolder: the lock was acquired with another access key.
+	ErrOtherHolder = errors.New("the lock has another holder")
+	// ErrNoSuchGuard: no guard makes this prefix a scope.
+	ErrNoSuchGuard = errors.New("no guard covers the scope")
+	// ErrScopeOverlap: the name is not a scope but lies inside of one, or above
+	// some. Name the scope.
+	ErrScopeOverlap = errors.New("scopes do not nest")
+	// ErrNotActive: the guard is being added or removed. Ask again later.
+	ErrNotActive = errors.New("the guard is not active")
+	// ErrNoLocks: the guard takes no locks from here.
+	ErrNoLocks = errors.New("the guard takes no locks")
+	// ErrInvalid: an argument is out of its bounds. The caller must change it.
+	ErrInvalid = errors.New("invalid request")
+	// ErrCrowded: too many wait for the scope in this process. Ask again later.
+	ErrCrowded = errors.New("too many are waiting for the lock")
+	// ErrInvariant: the state contradicts itself. Nothing was changed; a person
+	// must look.
+	ErrInvariant = errors.New("an invariant of the state is broken")
+)
+
+// Holding says who holds a scope.
+type Holding struct {
+	// Holder is the access key, Owner the label it gave.
+	Holder, Owner string
+	Token         fence.Token
+	// Since is when it was granted, Until when the lease ends unless renewed, both
+	// by the database's clock.
+	Since, Until time.Time
+	// Left is what remained of the lease when it was looked at.
+	Left time.Duration
+}
+
+// HeldError wraps [ErrHeld].
+type HeldError struct {
+	Scope fence.Scope
+	By    Holding
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%s is held by %s under token %d for another %s unless renewed", e.Scope, named(e.By.Holder, e.By.Owner), e.By.Token, e.By.Left.Round(time.Millisecond))
+}
+
+// Unwrap is [ErrHeld].
+func (e *HeldError) Unwrap() error { return ErrHeld }
+
+func named(holder, owner string) string {
+	if owner == "" {
+		return holder
+	}
+	return owner + " (" + holder + ")"
+}
+
+// LostError says what stands where a lease was thought to be. It wraps
+// [ErrLost].
+type LostError struct {
+	Scope fence.Scope
+	Token fence.Token
+	// Highest is the mark; Last is its grant.
+	Highest fence.Token
+	Last    fence.Grant
+	// Ended is when the lease ended where the token still is the mark; zero where
+	// it was released or raised away.
+	Ended time.Time
+	Now   time.Time
+}
+
+func (e *LostError) Error() string {
+	switch {
+	case e.Token < e.Highest && e.Last.Owner != "":
+		return fmt.Sprintf("the lock on %s under token %d is lost: %d was granted to %s %s ago. Stop writing; take the lock again",
+			e.Scope, e.Token, e.Highest, named(e.Last.Holder, e.Last.Owner), e.Now.Sub(e.Last.At).Round(time.Second))
+	case e.Token < e.Highest:
+		return fmt.Sprintf("the lock on %s under token %d is lost: the mark is %d. Stop writing; take the lock again", e.Scope, e.Token, e.Highest)
+	case !e.Ended.IsZero():
+		return fmt.Sprintf("the lock on %s under token %d is lost: its lease ended %s ago. Stop writing; take the lock again",
+			e.Scope, e.Token, e.Now.Sub(e.Ended).Round(time.Millisecond))
+	}
+	return fmt.Sprintf("the lock on %s under token %d was released. Take the lock again", e.Scope, e.Token)
+}
+
+// Unwrap is [ErrLost].
+func (e *LostError) Unwrap() error { return ErrLost }
+
+// TokenError says how a token compares with the mark. It wraps [ErrStale] or
+// [ErrNeverGranted].
+type TokenError struct {
+	Scope   fence.Scope
+	Token   fence.Token
+	Highest fence.Token
+	Last    fence.Grant
+	kind    error
+}
+
+func (e *TokenError) Error() string {
+	if e.kind == ErrNeverGranted {
+		return fmt.Sprintf("token %d of %s was never granted (the highest is %d). Use the token that the lock service printed for this scope", e.Token, e.Scope, e.Highest)
+	}
+	to := ""
+	if e.Last.Owner != "" {
+		to = " to " + named(e.Last.Holder, e.Last.Owner)
+	}
+	return fmt.Sprintf("token %d of %s is stale: %d was granted%s. Stop writing; take the lock again", e.Token, e.Scope, e.Highest, to)
+}
+
+// Unwrap is the kind of error.
+func (e *TokenError) Unwrap() error { return e.kind }
+
+// OtherHolderError wraps [ErrOtherHolder].
+type OtherHolderError struct {
+	Scope fence.Scope
+	Token fence.Token
+}
+
+func (e *OtherHolderError) Error() string {
+	return fmt.Sprintf("the lock on %s under token %d was acquired with another access key; only that one may renew or release it", e.Scope, e.Token)
+}
+
+// Unwrap is [ErrOtherHolder].
+func (e *OtherHolderError) Unwrap() error { return ErrOtherHolder }
+
+// NoSuchGuardError carries the command that mends it. It wraps
+// [ErrNoSuchGuard].
+type NoSuchGuardError struct{ Scope fence.Scope }
+
+func (e *NoSuchGuardError) Error() string {
+	return fmt.Sprintf("no guard covers %s; add one: %s", e.Scope, e.Command())
+}
+
+// Command is what to type.
+func (e *NoSuchGuardError) Command() string { return "s3fence guard add " + e.Scope.String() }
+
+// Unwrap is [ErrNoSuchGuard].
+func (e *NoSuchGuardError) Unwrap() error { return ErrNoSuchGuard }
+
+// ScopeOverlapError names the scope or guard that is meant perhaps. It wraps
+// [ErrScopeOverlap].
+type ScopeOverlapError struct {
+	Scope fence.Scope
+	// Parent is the scope that the name lies in; zero where the name lies above.
+	Parent fence.Scope
+	// Guard is the guard whose scopes they are.
+	Guard fence.Pattern
+}
+
+func (e *ScopeOverlapError) Error() string {
+	if !e.Parent.IsZero() {
+		return fmt.Sprintf("%s lies inside the scope %s, and scopes do not nest; lock %s", e.Scope, e.Parent, e.Parent)
+	}
+	return fmt.Sprintf("%s is not a scope itself: guard %s has its scopes below; lock one of those", e.Scope, e.Guard)
+}
+
+// Unwrap is [ErrScopeOverlap].
+func (e *ScopeOverlapError) Unwrap() error { return ErrScopeOverlap }
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
+}
