@@ -53,7 +53,7 @@ func newSink(t *testing.T) *sink {
 }
 
 func (s *sink) serve(conn net.Conn) {
-	defer conn.Close() //nolint:errcheck // the test is over
+	defer conn.Close()
 	for r := bufio.NewReader(conn); ; {
 		line, err := r.ReadString('\n')
 		s.mu.Lock()
@@ -324,7 +324,7 @@ func TestDeadTargetResetsTheClient(t *testing.T) {
 	// The reset may come before the client's connect has returned, or after.
 	conn, err := net.DialTimeout("tcp", p.Addr(), 5*time.Second)
 	if err == nil {
-		defer conn.Close() //nolint:errcheck // it is reset
+		defer conn.Close()
 		require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 		_, err = conn.Read(make([]byte, 1))
 	}
@@ -352,7 +352,7 @@ func TestBulkUnderControls(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer conn.Close() //nolint:errcheck // the test is over
+		defer conn.Close()
 		_, _ = io.Copy(conn, conn)
 	})
 	t.Cleanup(func() { _ = l.Close(); echo.Wait() })

@@ -26,7 +26,7 @@ func get(t *testing.T, client *minio.Client, bucket, key string) string {
 	t.Helper()
 	object, err := client.GetObject(t.Context(), bucket, key, minio.GetObjectOptions{})
 	require.NoError(t, err)
-	defer object.Close() //nolint:errcheck // reading tells
+	defer object.Close()
 	body, err := io.ReadAll(object)
 	require.NoError(t, err)
 	return string(body)

@@ -9,7 +9,7 @@
 //
 // The command runs in a process group of its own. What of that group is left
 // when the command ends, or five seconds after this program was told to end, is
-// killed: no test binary outlives an interrupted run.
+// killed; it is told to end, too, when its parent dies: no test binary outlives an interrupted run.
 package main
 
 import (
@@ -18,11 +18,21 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/s3fence/s3fence/internal/pgtest"
 )
+
+func init() {
+	// Told to end also when whoever started this is killed. The request belongs
+	// to the thread that makes it: keep it for main.
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
+}
 
 // grace is how long a command may go on after it was told to end.
 const grace = 5 * time.Second

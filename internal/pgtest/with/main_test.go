@@ -49,6 +49,24 @@ func TestKeepsTheServerThatIsGiven(t *testing.T) {
 	require.Equal(t, "postgres://elsewhere/\n", string(out))
 }
 
+func TestEndsWithItsParent(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	// The shell in between is killed once the command runs.
+	shell := exec.CommandContext(t.Context(), "sh", "-c", `"$0" sh -c 'echo $$; sleep 1000; :'; :`, self)
+	shell.Env = append(os.Environ(), asWith+"=1", "S3FENCE_TEST_POSTGRES=postgres://elsewhere/")
+	stdout, err := shell.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, shell.Start())
+	_, err = bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	require.NoError(t, shell.Process.Kill())
+	// The pipe ends when the last of them has.
+	_, _ = io.Copy(io.Discard, stdout)
+	require.Error(t, shell.Wait())
+}
+
 func TestEndsWhatTheCommandLeftBehind(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
