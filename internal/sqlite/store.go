@@ -49,9 +49,8 @@ type Store struct {
 
 	closing chan struct{}
 	close   func() error
-	// committed is told what COMMIT said and says what to believe; tests lose
-	// answers with it.
-	committed func(error) error
+	// sendCommit runs COMMIT; tests lose it, or its answer.
+	sendCommit func(commit func() error) error
 }
 
 var _ state.State = (*Store)(nil)
@@ -73,7 +72,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	s := &Store{
 		path: path, clock: o.Clock,
 		turn: make(chan struct{}, 1), readers: make(chan *session, o.Readers),
-		closing: make(chan struct{}), committed: func(err error) error { return err },
+		closing: make(chan struct{}), sendCommit: func(commit func() error) error { return commit() },
 	}
 	var err error
 	if s.write, err = open(path, patience, url.Values{"mode": {"rw"}}); err != nil {

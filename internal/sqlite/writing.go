@@ -97,8 +97,10 @@ func (s *Store) drop() {
 // comment.
 func (w *writing) commit() error {
 	w.open = false
-	_, err := w.exec(commitSQL)
-	err = w.store.committed(err)
+	err := w.store.sendCommit(func() error {
+		_, err := w.exec(commitSQL)
+		return err
+	})
 	switch {
 	case err == nil:
 		return nil

@@ -201,6 +201,14 @@ END;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+CREATE TRIGGER guard_list_once BEFORE INSERT ON guard_list
+WHEN EXISTS (SELECT 1 FROM guard_list)
+BEGIN
+    SELECT RAISE(ABORT, 'there is one guard list, and its version must never fall');
+END;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 CREATE TRIGGER outcomes_are_final BEFORE UPDATE ON outcomes
 BEGIN
     SELECT RAISE(ABORT, 'a verdict is final');
