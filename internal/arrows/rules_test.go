@@ -52,7 +52,7 @@ var rooms = map[string]room{
 	"internal/pgtest/with": {[]string{"internal/pgtest"}, "it only lends the helper's server to a command"},
 	"internal/storetest":   {[]string{"internal/testserver"}, "an independent store shares no code with this product"},
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
-	"internal/statetest":   {[]string{"internal/fence", "internal/object", "internal/state", "internal/pause"}, "one suite for all drivers names none of them"},
+	"internal/statetest":   {[]string{"internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
 	"e2e":                  {nil, "black box: it sees what users see"},
 }
 
