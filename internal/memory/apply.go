@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/state"
@@ -23,6 +25,20 @@ func (s *Store) verify(c *state.Changes) error {
 		case row.Mark.Generation < fence.FirstGeneration || row.Mark.Token < 0 || row.Horizon < 1 || row.Horizon > row.Epoch:
 			return fmt.Errorf("%w: the row of %s is not possible: mark %v, epoch %d, horizon %d", state.ErrUnavailable, row.Scope, row.Mark, row.Epoch, row.Horizon)
 		}
+	}
+	changed := map[object.Ref]bool{}
+	for _, ref := range c.DropObjects {
+		changed[ref] = true
+	}
+	for _, o := range c.PutObjects {
+		changed[o.Ref] = true
+	}
+	attempts := map[uuid.UUID]bool{}
+	for _, o := range c.PutObjects {
+		if ref, ok := s.attempts[o.Attempt]; ok && !changed[ref] || attempts[o.Attempt] {
+			return fmt.Errorf("%w: attempt %s of %s belongs to another object", state.ErrUnavailable, o.Attempt, o.Ref)
+		}
+		attempts[o.Attempt] = true
 	}
 	for _, r := range c.Retries {
 		if _, ok := s.retries[r.ID]; ok {
@@ -55,12 +71,15 @@ func (s *Store) apply(c *state.Changes) {
 		s.scopes[row.Scope] = row
 	}
 	for _, ref := range c.DropObjects {
-		delete(s.objects, ref)
+		s.dropObject(ref)
+	}
+	for _, o := range c.PutObjects {
+		s.dropObject(o.Ref)
 	}
 	for _, o := range c.PutObjects {
 		o := copyObject(o)
 		o.Modified = stamp(o.Modified)
-		s.objects[o.Ref] = &o
+		s.objects[o.Ref], s.attempts[o.Attempt] = &o, o.Ref
 	}
 	for _, id := range c.DropUploads {
 		delete(s.uploads, id)
@@ -96,6 +115,13 @@ func (s *Store) apply(c *state.Changes) {
 		if _, ok := s.garbage[name]; !ok {
 			s.garbage[name] = stamp(g.Found)
 		}
+	}
+}
+
+func (s *Store) dropObject(ref object.Ref) {
+	if old := s.objects[ref]; old != nil {
+		delete(s.attempts, old.Attempt)
+		delete(s.objects, ref)
 	}
 }
 

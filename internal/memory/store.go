@@ -29,6 +29,7 @@ type Store struct {
 	guards     map[fence.GuardID]fence.Guard
 	scopes     map[fence.Scope]state.Scope
 	objects    map[object.Ref]*state.Object
+	attempts   map[uuid.UUID]object.Ref // of the objects: no two share one
 	uploads    map[string]*uploadRow
 	retries    map[state.RetryID]dated[[]byte]
 	garbage    map[garbageName]time.Time
@@ -78,6 +79,7 @@ func New(opts ...Option) *Store {
 		guards:     map[fence.GuardID]fence.Guard{},
 		scopes:     map[fence.Scope]state.Scope{},
 		objects:    map[object.Ref]*state.Object{},
+		attempts:   map[uuid.UUID]object.Ref{},
 		uploads:    map[string]*uploadRow{},
 		retries:    map[state.RetryID]dated[[]byte]{},
 		garbage:    map[garbageName]time.Time{},

@@ -206,20 +206,16 @@ func (s *Store) view(q state.Query) *state.View {
 	if len(q.Attempts) == 0 {
 		return v
 	}
-	for _, o := range s.objects {
-		v.Referenced[o.Attempt] = true
-	}
+	open := map[uuid.UUID]bool{}
 	for _, u := range s.uploads {
 		if !u.Completed {
-			v.Referenced[u.Attempt] = true
+			open[u.Attempt] = true
 		}
 	}
-	asked := map[uuid.UUID]bool{}
 	for _, id := range q.Attempts {
-		if v.Referenced[id] {
-			asked[id] = true
+		if _, ok := s.attempts[id]; ok || open[id] {
+			v.Referenced[id] = true
 		}
 	}
-	v.Referenced = asked
 	return v
 }

@@ -147,6 +147,20 @@ func testRecords(t *testing.T, s Subject) {
 		tx.Attempts = asked
 		require.NoError(t, st.Transact(t.Context(), tx))
 	})
+	t.Run("no two objects share an attempt", func(t *testing.T) {
+		t.Parallel()
+		sc := scopeOf(newBucket(), "")
+		a, b := small(sc, "a", 1), small(sc, "b", 1)
+		b.Attempt = a.Attempt
+		putObjects(t, st, sc, a)
+		tx := newTx(func(*state.View) (state.Changes, error) { return state.Changes{PutObjects: []state.Object{b}}, nil })
+		tx.Scopes, tx.Keys = shared(sc), []object.Ref{b.Ref}
+		require.ErrorIs(t, st.Transact(t.Context(), tx), state.ErrUnavailable)
+		require.Nil(t, seen(t, st, b.Ref))
+		write(t, st, &state.Tx{Scopes: shared(sc), Keys: []object.Ref{a.Ref, b.Ref}},
+			state.Changes{PutObjects: []state.Object{b}, DropObjects: []object.Ref{a.Ref}})
+		same(t, &b, seen(t, st, b.Ref), "it may move")
+	})
 	t.Run("many records in one transaction", func(t *testing.T) {
 		t.Parallel()
 		sc := scopeOf(newBucket(), "")
