@@ -575,3 +575,61 @@ func TestCounterBehind(t *testing.T) {
 	require.ErrorIs(t, err, locks.ErrInvariant)
 	assert.Equal(t, []events.Kind{events.Alarm}, w.kinds())
 }
+
+// What was looked at without a lock decides nothing: here it changes between the
+// look and the transaction.
+func TestChangesBetweenLookAndGrant(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name    string
+		between func(w *world, other *locks.Service)
+		want    error
+	}{
+		{"somebody else is granted the lock", func(w *world, other *locks.Service) {
+			_, err := other.Acquire(w.t.Context(), w.ask("bob"))
+			require.NoError(w.t, err)
+		}, locks.ErrHeld},
+		{"the guard is being removed", func(w *world, _ *locks.Service) {
+			w.alter("s3://data/jobs/", func(g *fence.Guard) { g.State = fence.Removing })
+		}, locks.ErrNotActive},
+		{"the guard takes no tokens any more", func(w *world, _ *locks.Service) {
+			w.alter("s3://data/jobs/", func(g *fence.Guard) { g.Tokens = fence.None })
+		}, locks.ErrNoLocks},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var w *world
+			var other *locks.Service
+			var looked atomic.Bool
+			armed := false
+			w = newWorld(t, locks.Options{}, memory.WithFaults(func(at memory.Stage) error {
+				if at == memory.Reading && armed {
+					looked.Store(true)
+				}
+				if at == memory.Beginning && looked.CompareAndSwap(true, false) {
+					armed = false
+					tc.between(w, other)
+				}
+				return nil
+			}))
+			other = w.service(locks.Options{})
+			armed = true
+			_, err := w.locks.Acquire(t.Context(), w.ask("ann"))
+			require.ErrorIs(t, err, tc.want)
+		})
+	}
+}
+
+// alter changes a guard in the state.
+func (w *world) alter(p string, change func(*fence.Guard)) {
+	w.t.Helper()
+	require.NoError(w.t, state.Run(w.t.Context(), w.state, &state.Tx{GuardList: true, Decide: func(v *state.View) (state.Changes, error) {
+		for _, g := range v.GuardList {
+			if g.Pattern.String() == p {
+				change(&g)
+				return state.Changes{PutGuards: []*fence.Guard{&g}}, nil
+			}
+		}
+		return state.Changes{}, errors.New("no such guard")
+	}}))
+}
