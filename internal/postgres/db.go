@@ -44,6 +44,8 @@ type DB struct {
 	pool   *pgxpool.Pool
 	config *pgx.ConnConfig
 	log    *slog.Logger
+	// commitTimeout is the constant; tests make it shorter.
+	commitTimeout time.Duration
 }
 
 var _ state.State = (*DB)(nil)
@@ -72,7 +74,7 @@ func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	db := &DB{pool: pool, config: config.ConnConfig, log: options.Logger}
+	db := &DB{pool: pool, config: config.ConnConfig, log: options.Logger, commitTimeout: commitTimeout}
 	if db.log == nil {
 		db.log = slog.New(slog.DiscardHandler)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/s3fence/s3fence/internal/fence"
@@ -21,6 +22,7 @@ const (
 	guardDomain   = "s3fence/guard"
 	scopeDomain   = "s3fence/scope"
 	keyDomain     = "s3fence/key"
+	txDomain      = "s3fence/transaction"
 	counterDomain = "s3fence/counter"
 	upkeepDomain  = "s3fence/upkeep"
 	schemaDomain  = "s3fence/schema"
@@ -40,6 +42,7 @@ func lockID(domain string, names ...string) int64 {
 
 func guardLock(id fence.GuardID) int64 { return lockID(guardDomain, strconv.FormatInt(int64(id), 10)) }
 func scopeLock(s fence.Scope) int64    { return lockID(scopeDomain, s.String()) }
+func txLock(id uuid.UUID) int64        { return lockID(txDomain, string(id[:])) }
 
 // locks are numbers with their modes, sorted and without repetition: everyone
 // takes the locks of a kind in the same order, so that nobody deadlocks.
@@ -93,9 +96,9 @@ func planLocks(tx *state.Tx) plan {
 	return p
 }
 
-// contended lists the locks for whose sake stuck sessions are ended: those that
+// urgent lists the locks for whose sake stuck sessions are ended soon: those that
 // a takeover or a change of guards takes exclusively.
-func (p *plan) contended(try bool) []int64 {
+func (p *plan) urgent(try bool) []int64 {
 	var ids []int64
 	if p.list {
 		ids = append(ids, lockID(listDomain))

@@ -54,7 +54,12 @@ func (db *DB) Resolve(ctx context.Context, id uuid.UUID) (state.Outcome, error) 
 	f.exec(claimOutcome, outcomeDay(id), pgUUID(id), state.Aborted)
 	f.query(func(rows pgx.Rows) error { return rows.Scan((*int)(&verdict)) }, readVerdict, outcomeDay(id), pgUUID(id))
 	f.command(&tag, commit)
-	if _, err := f.run(ctx, conn); err != nil {
+	// A proxy cut off in the middle of its second flush has written its outcome and
+	// will never say COMMIT: without an end to its session there is no verdict.
+	stop := db.breakLocks(0, []int64{txLock(id)}, nil)
+	_, err = f.run(ctx, conn)
+	stop()
+	if err != nil {
 		return 0, undone(err)
 	}
 	if warning := warningsOf(conn).last; tag != "COMMIT" || warning != nil {

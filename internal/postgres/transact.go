@@ -43,6 +43,10 @@ const begin = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
 const setLimits = `
 SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)`
 
+// setLimitsAndSign also takes the transaction's own lock, for which nobody ever
+// waits: it tells others whose session this is, through poolers too.
+const setLimitsAndSign = setLimits + `, pg_advisory_xact_lock($3)`
+
 // readClock is a statement of its own after the locks: clock_timestamp() before
 // a wait would make an expired lease look alive.
 const readClock = `SELECT clock_timestamp()`
@@ -89,7 +93,7 @@ func (db *DB) Transact(ctx context.Context, tx *state.Tx) error {
 // commit sends the second flush. From here on the caller's impatience counts for
 // nothing: a commit that is cancelled half way is one whose outcome is unknown.
 func (db *DB) commit(ctx context.Context, conn *pgx.Conn, f *pipeline) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.commitTimeout)
 	defer cancel()
 	var tag string
 	f.command(&tag, commit)
@@ -151,7 +155,7 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 	p := planLocks(tx)
 	f := &pipeline{}
 	f.exec(begin)
-	f.exec(setLimits, milliseconds(wait), milliseconds(idleLimit))
+	f.exec(setLimitsAndSign, milliseconds(wait), milliseconds(idleLimit), txLock(tx.ID))
 	p.take(f, tx.Try, view.Missed)
 	f.query(func(rows pgx.Rows) error { return scanTime(rows, &view.Now) }, readClock)
 	if tx.GuardList {
@@ -169,7 +173,7 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 	readRetries(f, view, tx.Retries)
 	readAttempts(f, view, tx.Attempts)
 
-	stop := db.breakLocks(p.contended(tx.Try))
+	stop := db.breakLocks(txLock(tx.ID), p.urgent(tx.Try), p.keys.ids)
 	_, err = f.run(flush, conn)
 	stop()
 	if err != nil {
