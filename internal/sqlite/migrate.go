@@ -63,6 +63,11 @@ func Migrate(ctx context.Context, path string) error {
 	}
 	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(1)
+	if got, want, err := versions(ctx, db); err != nil {
+		return fmt.Errorf("the state file %s cannot be used: %w", path, err)
+	} else if got > want {
+		return newer(path, got, want)
+	}
 	files, err := schemas()
 	if err != nil {
 		return err
@@ -115,35 +120,49 @@ func latest() (int64, error) {
 // versionSQL is the last migration that was applied; goose keeps the table.
 const versionSQL = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
 
-// checkSchema fails with state.ErrSchema unless the schema is the one that this
-// program knows.
-func checkSchema(ctx context.Context, db interface {
+// querier is a connection, or a pool of them.
+type querier interface {
 	QueryRowContext(context.Context, string, ...any) *sql.Row
-}, path string) error {
-	want, err := latest()
-	if err != nil {
-		return err
+}
+
+// versions are the schema's version, 0 where there is none, and the one that
+// this program knows.
+func versions(ctx context.Context, db querier) (got, want int64, err error) {
+	if want, err = latest(); err != nil {
+		return 0, 0, err
 	}
 	var tables int
 	const anySQL = `SELECT count(*) FROM sqlite_schema WHERE name = 'goose_db_version'`
 	if err := db.QueryRowContext(ctx, anySQL).Scan(&tables); err != nil {
-		return failed(err)
+		return 0, 0, failed(err)
 	}
-	var got int64
 	if tables > 0 {
 		if err := db.QueryRowContext(ctx, versionSQL).Scan(&got); err != nil {
-			return failed(err)
+			return 0, 0, failed(err)
 		}
 	}
+	return got, want, nil
+}
+
+// checkSchema fails with state.ErrSchema unless the schema is the one that this
+// program knows.
+func checkSchema(ctx context.Context, db querier, path string) error {
+	got, want, err := versions(ctx, db)
 	switch {
+	case err != nil:
+		return err
 	case got == 0:
 		return fmt.Errorf("%w: %s has none; run s3fence migrate", state.ErrSchema, path)
 	case got < want:
 		return fmt.Errorf("%w: %s has version %d and this program needs %d; run s3fence migrate", state.ErrSchema, path, got, want)
 	case got > want:
-		return fmt.Errorf("%w: %s has version %d and this program knows only %d; run the newer s3fence (s3fence migrate cannot go back)", state.ErrSchema, path, got, want)
+		return newer(path, got, want)
 	}
 	return nil
+}
+
+func newer(path string, got, want int64) error {
+	return fmt.Errorf("%w: %s has version %d and this program knows only %d; run the newer s3fence (s3fence migrate cannot go back)", state.ErrSchema, path, got, want)
 }
 
 // present fails with state.ErrSchema where there is no file, so that nobody

@@ -73,6 +73,7 @@ func TestSchemaThatDoesNotFit(t *testing.T) {
 		_, err := shell(t, path).Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`)
 		require.NoError(t, err)
 		require.ErrorIs(t, s.Check(t.Context()), state.ErrSchema)
+		require.ErrorIs(t, sqlite.Migrate(t.Context(), path), state.ErrSchema, "there is no way back")
 	})
 }
 

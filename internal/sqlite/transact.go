@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	codes "modernc.org/sqlite/lib"
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/pause"
@@ -70,10 +71,11 @@ const (
 )
 
 func (w *writing) verdict(id uuid.UUID, o state.Outcome) error {
-	if err := w.run(outcomeSQL, id[:], int64(o), micros(w.now)); err != nil {
-		return fmt.Errorf("transaction %s is decided already, or: %w", id, err)
+	err := w.run(outcomeSQL, id[:], int64(o), micros(w.now))
+	if code(err) == codes.SQLITE_CONSTRAINT {
+		return fmt.Errorf("transaction %s is decided already: %w", id, err)
 	}
-	return nil
+	return err
 }
 
 // Resolve decides a transaction whose answer was lost; see [state.Transactor].
