@@ -1,0 +1,219 @@
+package config
+
+import (
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config is all that the proxy is told. Load returns it validated.
+type Config struct {
+	// Listen is where S3 and the lock API are served, AdminListen where health is;
+	// "off" as AdminListen opens no such listener.
+	Listen      string `key:"listen" default:":9000"`
+	AdminListen string `key:"admin_listen" default:"127.0.0.1:9001"`
+	// Domain makes BUCKET.Domain work beside Domain/BUCKET; empty: it does not.
+	Domain string `key:"domain"`
+	TLS    TLS    `key:"tls"`
+	// State is postgres://… or sqlite:PATH.
+	State State `key:"state"`
+	// Upstreams are the stores by name, Buckets the clients' buckets by name.
+	// Without Buckets there is one upstream, with all buckets under their own
+	// names.
+	Upstreams   map[string]Upstream `key:"upstreams"`
+	Buckets     map[string]Bucket   `key:"buckets"`
+	Credentials []Credential        `key:"credentials"`
+	// Guards are added at the start where they are absent.
+	Guards []Guard `key:"guards"`
+	Limits Limits  `key:"limits"`
+	// GuardLease is how long a proxy may act on the guard list after it last
+	// asked; the same for all proxies of a deployment. 1 s to 5 min.
+	GuardLease time.Duration `key:"guard_lease" default:"10s" min:"1s" max:"5m"`
+	// UpstreamValidity is how long after its signing a change may arrive at the
+	// store. Whole seconds, 1 s to 1 h.
+	UpstreamValidity time.Duration `key:"upstream_validity" default:"15s" min:"1s" max:"1h"`
+	// LongestUpload bounds a single upload; one that takes longer may be refused
+	// when it ends.
+	LongestUpload time.Duration `key:"longest_upload" default:"24h" min:"1m" max:"30d"`
+	// CollectAfter is how long bytes that nothing refers to are kept; the age of
+	// the oldest backup of the state that may be restored. CollectEvery is the
+	// pause between two runs of the collector.
+	CollectAfter time.Duration `key:"collect_after" default:"7d" min:"1s" max:"3650d"`
+	CollectEvery time.Duration `key:"collect_every" default:"1h" min:"1s" max:"7d"`
+	// MaxJump is the max_jump of configured guards that name none.
+	MaxJump int64 `key:"max_jump" default:"4294967296" min:"1"`
+	Log     Log   `key:"log"`
+
+	file    string
+	origins map[string]Origin
+}
+
+// TLS makes the S3 listener speak TLS. Both files or neither.
+type TLS struct {
+	CertFile Path `key:"cert_file"`
+	KeyFile  Path `key:"key_file"`
+}
+
+// Upstream is one object store.
+type Upstream struct {
+	Endpoint  string `key:"endpoint"`
+	Region    string `key:"region" default:"us-east-1"`
+	AccessKey string `key:"access_key"`
+	SecretKey Secret `key:"secret_key"`
+	PathStyle bool   `key:"path_style" default:"true"`
+	// Path says what lies between: "direct", or "balanced" where something may
+	// send a request twice. Sealed writing is right with both.
+	Path string `key:"path" default:"balanced" oneof:"direct,balanced"`
+	// CAFile holds PEM certificates to trust instead of the system's.
+	CAFile Path `key:"ca_file"`
+}
+
+// Bucket says where a client's bucket lies.
+type Bucket struct {
+	// Upstream may be left out where there is one only, Bucket where the name is
+	// the same.
+	Upstream string `key:"upstream"`
+	Bucket   string `key:"bucket"`
+}
+
+// Credential is an access key of a client. Rights with Buckets is the short form
+// of one grant.
+type Credential struct {
+	AccessKey string   `key:"access_key"`
+	SecretKey Secret   `key:"secret_key"`
+	Rights    []string `key:"rights"`
+	Buckets   []string `key:"buckets"`
+	Grants    []Grant  `key:"grants"`
+	// Unfenced "allow" lets it write into guarded scopes without a token.
+	Unfenced string `key:"unfenced" default:"deny" oneof:"deny,allow"`
+}
+
+// Grant gives rights (read, write, lock, admin) in places: "*" for every bucket,
+// "data" for a bucket, "data/jobs/" for a prefix of one.
+type Grant struct {
+	Rights  []string `key:"rights"`
+	Buckets []string `key:"buckets"`
+}
+
+// AllGrants are the grants with the short form among them.
+func (c *Credential) AllGrants() []Grant {
+	if len(c.Rights) == 0 && len(c.Buckets) == 0 {
+		return c.Grants
+	}
+	return append([]Grant{{c.Rights, c.Buckets}}, c.Grants...)
+}
+
+// Guard is a guard that must be there.
+type Guard struct {
+	Pattern string `key:"pattern"`
+	Writes  string `key:"writes" default:"sealed" oneof:"sealed,in-place"`
+	Tokens  string `key:"tokens" default:"required" oneof:"required,optional,none"`
+	Issuer  string `key:"issuer" default:"s3fence" oneof:"s3fence,external"`
+	// MaxJump is zero where the guard names none; Load then fills in the
+	// configuration's.
+	MaxJump int64 `key:"max_jump" min:"1"`
+}
+
+// Limits bound what requests may use.
+type Limits struct {
+	// ConcurrentRequests are answered at one time; more are told to try again.
+	ConcurrentRequests int64 `key:"concurrent_requests" default:"1024" min:"1" max:"1000000"`
+	// RequestDeadline bounds requests that stream nothing.
+	RequestDeadline time.Duration `key:"request_deadline" default:"60s" min:"1s" max:"1h"`
+	// StallTimeout ends a connection on which a body or an answer made no
+	// progress for so long.
+	StallTimeout time.Duration `key:"stall_timeout" default:"60s" min:"1s" max:"1h"`
+	// SpoolBytes is the largest body that is kept on disk, in SpoolDir, because it
+	// must be known whole before it is sent. Empty SpoolDir: the system's
+	// directory for temporary files.
+	SpoolBytes int64 `key:"spool_bytes" default:"67108864" min:"65536"`
+	SpoolDir   Path  `key:"spool_dir"`
+	// DrainTimeout bounds the wait for running requests at the end.
+	DrainTimeout time.Duration `key:"drain_timeout" default:"30s" min:"0s" max:"1h"`
+}
+
+// Log says what is told on standard error, and how.
+type Log struct {
+	Level  string `key:"level" default:"info" oneof:"debug,info,warn,error"`
+	Format string `key:"format" default:"text" oneof:"text,json"`
+}
+
+// Path is the name of a file. Load makes one that was relative in the file
+// relative to the file's directory.
+type Path string
+
+const hidden = "(hidden)"
+
+// Secret prints as "(hidden)"; Reveal is the one way to its value.
+type Secret string
+
+// String hides the value.
+func (Secret) String() string { return hidden }
+
+// GoString hides the value.
+func (Secret) GoString() string { return hidden }
+
+// MarshalText hides the value.
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Reveal is the value.
+func (s Secret) Reveal() string { return string(s) }
+
+// State is the URL of the state database. It prints without its password.
+type State string
+
+// String is the URL with the password hidden; where that cannot be found, with
+// everything behind the scheme hidden.
+func (s State) String() string {
+	if s == "" {
+		return ""
+	}
+	if s.SQLite() != "" {
+		return string(s)
+	}
+	scheme, _, _ := strings.Cut(string(s), ":")
+	u, err := url.Parse(string(s))
+	if err != nil {
+		return scheme + ":" + hidden
+	}
+	q := u.Query()
+	for name := range q {
+		if strings.Contains(name, "password") {
+			q.Set(name, "xxxxx")
+		}
+	}
+	u.RawQuery = q.Encode()
+	return u.Redacted()
+}
+
+// GoString hides what String does.
+func (s State) GoString() string { return s.String() }
+
+// MarshalText hides what String does.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Reveal is the URL with its password.
+func (s State) Reveal() string { return string(s) }
+
+// SQLite is the path of an SQLite state, or "".
+func (s State) SQLite() string {
+	path, ok := strings.CutPrefix(string(s), "sqlite:")
+	if !ok {
+		return ""
+	}
+	return path
+}
+
+// Postgres reports whether the state is in PostgreSQL.
+func (s State) Postgres() bool {
+	return strings.HasPrefix(string(s), "postgres://") || strings.HasPrefix(string(s), "postgresql://")
+}
+
+// reserved are keys of what this version does not do, with the reason. They are
+// refused so that nobody relies on them.
+var reserved = map[string]string{
+	"session_secret":  "fenced credentials are not available in this version",
+	"session_max_age": "fenced credentials are not available in this version",
+	"takeover_wait":   "it belongs to writing in place, which is not available in this version",
+	"settle_bound":    "it belongs to writing in place, which is not available in this version",
+}
