@@ -1,0 +1,237 @@
+package s3api
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/s3fence/s3fence/internal/sigv4"
+)
+
+const (
+	// maxInMemory is the largest body that is read, and thereby verified, whole
+	// before it is sent on: the store then gets it in one write with its headers.
+	maxInMemory = 64 << 10
+	// copyBuffer is the size of the pooled buffers that stream answers.
+	copyBuffer = 64 << 10
+)
+
+// openBody prepares the verifying reader; it reads nothing.
+func (rq *request) openBody(o sigv4.BodyOptions) (*sigv4.Body, error) {
+	b, err := rq.signed.Body(rq.r, o)
+	if err != nil {
+		return nil, err
+	}
+	rq.body = b
+	return b, nil
+}
+
+// meter counts what is read of a request's body.
+type meter struct {
+	io.Reader
+	rq *request
+}
+
+func (m meter) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.rq.in.Add(int64(n))
+	return n, err
+}
+
+// readDocument reads and verifies an XML body of at most limit bytes.
+func (rq *request) readDocument(limit int64, o sigv4.BodyOptions) ([]byte, error) {
+	b, err := rq.openBody(o)
+	if err != nil {
+		return nil, err
+	}
+	tooLarge := fail(http.StatusBadRequest, "MaxMessageLengthExceeded", "Your request was too big: %s takes at most %d bytes of XML.", rq.op.name, limit)
+	if b.Length() > limit {
+		return nil, tooLarge
+	}
+	var buf bytes.Buffer
+	if n := b.Length(); n > 0 {
+		buf.Grow(int(n) + bytes.MinRead)
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(meter{b, rq}, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(buf.Len()) > limit {
+		return nil, tooLarge
+	}
+	return buf.Bytes(), nil
+}
+
+// decode reads a document into out, whose XMLName names the root.
+func decode(doc []byte, out any) error {
+	if err := xml.Unmarshal(doc, out); err != nil {
+		return &apiError{status: http.StatusBadRequest, code: "MalformedXML", cause: err,
+			message: "The XML you provided was not well-formed or did not validate against our published schema."}
+	}
+	return nil
+}
+
+// hasDigest reports whether the body is bound by more than its framing, which
+// S3 asks for where a few flipped bits would delete something else.
+func (rq *request) hasDigest() bool {
+	if rq.signed.Payload != sigv4.PayloadUnsigned && rq.signed.Payload != sigv4.PayloadUnsignedChunksTrailer {
+		return true
+	}
+	if len(rq.r.Header["Content-Md5"]) > 0 {
+		return true
+	}
+	_, ok := rq.body.Client()
+	return ok
+}
+
+// clientSums are the checksums that the client gave in headers, known before
+// the body is read, by algorithm.
+func clientSums(b *sigv4.Body) map[string]string {
+	c, ok := b.Client()
+	if !ok || c.Trailer || !kept(c.Algorithm) {
+		return nil
+	}
+	return map[string]string{string(c.Algorithm): c.String()}
+}
+
+// trailerSums, called after the body's end, are those that came in a trailer;
+// nil where none was announced.
+func trailerSums(b *sigv4.Body) func() map[string]string {
+	c, ok := b.Client()
+	if !ok || !c.Trailer || !kept(c.Algorithm) {
+		return nil
+	}
+	return func() map[string]string {
+		c, _ := b.Client()
+		return map[string]string{string(c.Algorithm): c.String()}
+	}
+}
+
+// kept are the checksums that objects keep; the others are verified only.
+func kept(a sigv4.Algorithm) bool {
+	switch a {
+	case sigv4.CRC32, sigv4.CRC32C, sigv4.CRC64NVME, sigv4.SHA1, sigv4.SHA256:
+		return true
+	}
+	return false
+}
+
+// outgoing is a body as the store gets it.
+type outgoing struct {
+	io.Reader
+	length int64
+	file   *os.File
+}
+
+func (o *outgoing) Close() {
+	if o.file != nil {
+		o.file.Close()
+	}
+}
+
+// send prepares the body for the store, which wants to know its length, and
+// its checksum before its bytes. Small bodies are read into memory and those of
+// which something comes last into a file; all others are streamed.
+func (rq *request) send() (*outgoing, error) {
+	b, err := rq.openBody(sigv4.BodyOptions{})
+	if err != nil {
+		return nil, err
+	}
+	h := rq.r.Header
+	c, has := b.Client()
+	late := has && c.Trailer
+	length := b.Length()
+	if length < 0 && rq.r.ContentLength >= 0 {
+		// Chunks without their sum, but framed: no longer than the frame.
+		if rq.r.ContentLength > rq.s.limits.Spool {
+			return nil, tooLong()
+		}
+	}
+	delete(h, "X-Amz-Trailer")
+	switch {
+	case length >= 0 && length <= maxInMemory:
+		buf := make([]byte, length)
+		if _, err := io.ReadFull(meter{b, rq}, buf); err != nil && (length > 0 || !errors.Is(err, io.EOF)) {
+			return nil, err
+		}
+		// The last Read may end without io.EOF; only that means "verified".
+		if err := atEnd(b); err != nil {
+			return nil, err
+		}
+		rq.lateSum(b, late)
+		return &outgoing{Reader: bytes.NewReader(buf), length: length}, nil
+	case length < 0, late && length <= rq.s.limits.Spool:
+		return rq.spool(b, late)
+	case late:
+		// Too large to wait for its checksum. It is verified here and not stored
+		// there.
+		delete(h, "X-Amz-Sdk-Checksum-Algorithm")
+	}
+	return &outgoing{Reader: meter{b, rq}, length: length}, nil
+}
+
+func tooLong() error {
+	return fail(http.StatusLengthRequired, "MissingContentLength", "You must provide the Content-Length HTTP header (or x-amz-decoded-content-length): a body of unknown length is too long to be kept here.")
+}
+
+// lateSum puts a checksum that came in a trailer into the header.
+func (rq *request) lateSum(b *sigv4.Body, late bool) {
+	if !late {
+		return
+	}
+	if c, ok := b.Client(); ok {
+		rq.r.Header[http.CanonicalHeaderKey(c.Algorithm.Header())] = []string{c.String()}
+	}
+}
+
+// spool keeps a body in a file without a name until its end is known.
+func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
+	f, err := os.CreateTemp(rq.s.limits.SpoolDir, "s3fence-body-*")
+	if err != nil {
+		return nil, unavailable(codeUnavailable, "There is no room to keep the body; send its length.", err)
+	}
+	_ = os.Remove(f.Name())
+	n, err := io.Copy(f, io.LimitReader(meter{b, rq}, rq.s.limits.Spool+1))
+	if err == nil && n > rq.s.limits.Spool {
+		err = tooLong()
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+			err = unavailable(codeUnavailable, "There is no room to keep the body; send its length.", err)
+		}
+		return nil, err
+	}
+	rq.lateSum(b, late)
+	return &outgoing{Reader: f, length: n, file: f}, nil
+}
+
+// atEnd demands that a verified body ends here.
+func atEnd(b *sigv4.Body) error {
+	if b.Verified() {
+		return nil
+	}
+	var one [1]byte
+	for range 100 {
+		switch n, err := b.Read(one[:]); {
+		case n > 0:
+			return fail(http.StatusBadRequest, "IncompleteBody", "The body is longer than its headers promise.")
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+// documentMD5 is the Content-MD5 of a document as we send it.
+func documentMD5(sum [16]byte) []string {
+	return []string{base64.StdEncoding.EncodeToString(sum[:])}
+}

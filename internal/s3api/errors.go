@@ -1,0 +1,249 @@
+package s3api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/sigv4"
+	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
+)
+
+// This file is the one place where an error becomes a status.
+
+// The codes that are ours alone. Those of S3 stand where they are used.
+const (
+	codeStale         = "StaleFencingToken"   // 412: stop writing; 403 where the request is itself conditional
+	codeMissing       = "MissingFencingToken" // 403: send a token
+	codeInvalidToken  = "InvalidFencingToken" // 400: the request is wrong and stays wrong
+	codeInvalidName   = "InvalidObjectName"   // 400: choose another key
+	codeUnavailable   = "ServiceUnavailable"  // 503: nothing happened; send it again
+	codeSlowDown      = "SlowDown"            // 503: nothing happened; send it again later
+	codeUnknown       = "OutcomeUnknown"      // 504: look before you send it again
+	codeBucketGuarded = "BucketGuarded"       // 409: remove the guard first
+	codeUnanswered    = "ClientClosedRequest" // never sent: the client went away
+	statusUnanswered  = 499                   // the same, for records
+	retryAfter        = 1                     // seconds; SDKs back off by themselves
+)
+
+// ErrNoSuchBucket is what [Buckets] answers for a bucket that it does not know.
+// The client is told 404 NoSuchBucket.
+var ErrNoSuchBucket = errors.New("the specified bucket does not exist")
+
+// apiError is an answer that is no success.
+type apiError struct {
+	status  int
+	code    string
+	message string
+	// scope, token and highest are shown where the fence had its say.
+	scope          fence.Scope
+	token, highest fence.Token
+	// retry asks for a Retry-After header.
+	retry bool
+	// fields are further elements of the body, name then value; header are
+	// further headers.
+	fields []string
+	header http.Header
+	// cause is for the log only.
+	cause error
+}
+
+func (e *apiError) Error() string {
+	if e.cause != nil {
+		return e.code + ": " + e.message + ": " + e.cause.Error()
+	}
+	return e.code + ": " + e.message
+}
+
+func (e *apiError) Unwrap() error { return e.cause }
+
+func fail(status int, code, format string, args ...any) *apiError {
+	return &apiError{status: status, code: code, message: fmt.Sprintf(format, args...), retry: status == http.StatusServiceUnavailable}
+}
+
+func invalid(format string, args ...any) *apiError {
+	return fail(http.StatusBadRequest, "InvalidArgument", format, args...)
+}
+
+func notImplemented(format string, args ...any) *apiError {
+	return fail(http.StatusNotImplemented, "NotImplemented", format, args...)
+}
+
+func badToken(format string, args ...any) *apiError {
+	return fail(http.StatusBadRequest, codeInvalidToken, format, args...)
+}
+
+func denied(format string, args ...any) *apiError {
+	return fail(http.StatusForbidden, "AccessDenied", format, args...)
+}
+
+// objectErrors are the answers that objects give.
+var objectErrors = []struct {
+	err    error
+	status int
+	code   string
+}{
+	{object.ErrNoSuchKey, 404, "NoSuchKey"},
+	{object.ErrPreconditionFailed, 412, "PreconditionFailed"},
+	{object.ErrNotModified, 304, "NotModified"},
+	{object.ErrConflict, 409, "ConditionalRequestConflict"},
+	{object.ErrNoSuchUpload, 404, "NoSuchUpload"},
+	{object.ErrInvalidPart, 400, "InvalidPart"},
+	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder"},
+	{object.ErrPartTooSmall, 400, "EntityTooSmall"},
+	{object.ErrInvalidRange, 416, "InvalidRange"},
+	{fence.ErrBadKey, 400, codeInvalidName},
+	{ErrNoSuchBucket, 404, "NoSuchBucket"},
+	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId"},
+	{auth.ErrBadToken, 400, "InvalidToken"},
+}
+
+// answerTo turns an error of a handler into what the client is told. The order
+// of the cases matters: the first that knows the error speaks.
+func (rq *request) answerTo(err error) *apiError {
+	if e, ok := errors.AsType[*apiError](err); ok {
+		return e
+	}
+	if r, ok := errors.AsType[*fence.Refusal](err); ok {
+		return rq.refusal(r)
+	}
+	if e, ok := errors.AsType[*sigv4.Error](err); ok {
+		return signature(e)
+	}
+	for _, o := range objectErrors {
+		if errors.Is(err, o.err) {
+			return &apiError{status: o.status, code: o.code, message: sentence(o.err.Error()), cause: err}
+		}
+	}
+	switch {
+	case errors.Is(err, sigv4.ErrAnonymous):
+		return denied("Anonymous requests are not answered here. Sign the request with AWS4-HMAC-SHA256.")
+	case errors.Is(err, state.ErrUnknown):
+		return &apiError{status: 504, code: codeUnknown, cause: err,
+			message: "The answer to the commit was lost: it may or may not have taken effect. Look before you send it again."}
+	case errors.Is(err, state.ErrUnavailable), errors.Is(err, guards.ErrLeaseOver), errors.Is(err, guards.ErrWentBack), errors.Is(err, state.ErrSchema):
+		return unavailable(codeUnavailable, "The state cannot be asked, so nothing was done. Send it again.", err)
+	case errors.Is(err, state.ErrBusy):
+		return unavailable(codeSlowDown, "The scope or the object is busy; nothing was done. Send it again.", err)
+	case errors.Is(err, guards.ErrGuarded), errors.Is(err, guards.ErrCut):
+		return unavailable(codeSlowDown, "The guards of this bucket are being changed. Send it again.", err)
+	}
+	if e, ok := errors.AsType[*upstream.Error](err); ok {
+		return rq.store(e, err)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return unavailable(codeSlowDown, "The request took too long. Send it again.", err)
+	}
+	return &apiError{status: 500, code: "InternalError", cause: err,
+		message: "We encountered an internal error; the request id finds it in the log."}
+}
+
+func unavailable(code, message string, cause error) *apiError {
+	return &apiError{status: 503, code: code, message: message, retry: true, cause: cause}
+}
+
+// refusal is the table of the fence's verdicts. Statuses were chosen by what
+// clients do with them: none of these is sent again by an SDK, but for the 503.
+func (rq *request) refusal(r *fence.Refusal) *apiError {
+	e := &apiError{message: r.Error(), scope: r.Scope, token: r.Token, highest: r.Mark.Token, cause: r}
+	switch r.Verdict {
+	case fence.Stale:
+		e.status, e.code = 412, codeStale
+		if rq.conditional() {
+			// Whoever swaps by If-Match reads 412 as a lost race and tries again.
+			e.status = 403
+		}
+	case fence.Missing:
+		e.status, e.code = 403, codeMissing
+	case fence.NotTaken, fence.NeverGranted, fence.Unnamed, fence.MayNotRaise, fence.TooFar, fence.OtherGeneration:
+		e.status, e.code = 400, codeInvalidToken
+	case fence.NotActive:
+		e.status, e.code, e.retry = 503, codeSlowDown, true
+	default:
+		e.status, e.code = 500, "InternalError"
+	}
+	return e
+}
+
+// conditional reports whether the request itself carries a condition that a 412
+// would answer.
+func (rq *request) conditional() bool {
+	return len(rq.r.Header["If-Match"]) > 0 || len(rq.r.Header["If-None-Match"]) > 0
+}
+
+func signature(e *sigv4.Error) *apiError {
+	out := &apiError{status: e.Status(), code: string(e.Code), message: e.Message, cause: e, retry: e.Status() == 503}
+	if e.Region != "" {
+		out.fields = []string{"Region", e.Region}
+	}
+	if e.CanonicalRequest != "" {
+		out.fields = append(out.fields, "StringToSign", e.StringToSign, "CanonicalRequest", e.CanonicalRequest)
+	}
+	return out
+}
+
+// ourFault are the store's answers to what this proxy, not its client, did wrong.
+var ourFault = map[string]bool{
+	"InvalidAccessKeyId": true, "SignatureDoesNotMatch": true, "RequestTimeTooSkewed": true, "ExpiredToken": true, "InvalidToken": true,
+	"AuthorizationHeaderMalformed": true, "AuthorizationQueryParametersError": true, "PermanentRedirect": true, "TemporaryRedirect": true,
+	"XAmzContentSHA256Mismatch": true,
+}
+
+// store says what an answer of the store, or the want of one, means.
+//
+// Outside of every guard the store's own words are handed on. In a scope the
+// request that failed was one of ours, about a physical object: only what the
+// client can mend is told, and nothing took effect.
+func (rq *request) store(e *upstream.Error, cause error) *apiError {
+	mutates := rq.op != nil && rq.op.mutates()
+	judged := e.Outcome == upstream.Refused
+	switch {
+	case e.Outcome == upstream.NotSent:
+		return unavailable(codeUnavailable, "The object store cannot be reached; nothing was done. Send it again.", cause)
+	case judged && (ourFault[e.Code] || e.Code == "AccessDenied" && strings.Contains(e.Message, "expired")):
+		return unavailable(codeUnavailable, "The object store did not accept the proxy's own signature; nothing was done. The operator finds the cause in the log.", cause)
+	case rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
+		!rq.fenced && e.Status >= 300 && e.Code != "" && (e.Err == nil || !mutates):
+		return &apiError{status: relayed(e), code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503, header: rangeOf(e)}
+	case !rq.fenced && judged:
+		// An <Error> in a 200 that says for sure that nothing was done.
+		return &apiError{status: 400, code: e.Code, message: e.Message, cause: cause}
+	case mutates && (!rq.fenced || rq.side.Guard != nil && rq.side.Guard.Writes == fence.InPlace):
+		return &apiError{status: 504, code: codeUnknown, cause: cause,
+			message: "The object store's answer never came: the request may or may not have taken effect. Look before you send it again."}
+	}
+	return unavailable(codeUnavailable, "The object store did not answer as it should. Send it again.", cause)
+}
+
+// relayed is the status of an answer of the store; redirects of the store mean
+// nothing to our client.
+func relayed(e *upstream.Error) int {
+	if e.Status/100 == 3 && e.Status != http.StatusNotModified {
+		return http.StatusServiceUnavailable
+	}
+	return e.Status
+}
+
+// rangeOf keeps what belongs to a 416 and a 304.
+func rangeOf(e *upstream.Error) http.Header {
+	if e.Status != http.StatusRequestedRangeNotSatisfiable && e.Status != http.StatusNotModified {
+		return nil
+	}
+	h := http.Header{}
+	for _, name := range []string{"Content-Range", "Etag", "Last-Modified", "Cache-Control", "Expires"} {
+		if v := e.Header[name]; len(v) > 0 {
+			h[name] = v
+		}
+	}
+	return h
+}
+
+// sentence makes one of an error's text.
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }

@@ -1,0 +1,365 @@
+package s3api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/sigv4"
+)
+
+// request is one request on its way through the pipeline. It belongs to one
+// goroutine.
+type request struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	ctx   context.Context
+	start time.Time
+
+	signed      *sigv4.Signed
+	who         *auth.Principal
+	op          *operation
+	bucket, key string
+	// list is the guard list that this request is judged by.
+	list      *fence.Guards
+	presented presented
+	// fenced says that the target lies in a scope; side is then the fence's side
+	// of the operation.
+	fenced bool
+	side   guarded.Op
+
+	body *sigv4.Body
+	// in counts what is read of the body. It is apart from body because the
+	// store may answer early, while a Read is still running.
+	in     atomic.Int64
+	wrote  bool
+	record Record
+}
+
+// serve is the whole way of a request. Nothing of its body is read before the
+// handler runs: net/http sends 100 Continue with the first Read, so whatever is
+// refused here is refused before a client that waits has sent a byte.
+func (rq *request) serve() error {
+	if err := rq.bounds(); err != nil {
+		return err
+	}
+	if err := rq.authenticate(); err != nil {
+		return err
+	}
+	if rq.op.plain == nil && rq.op.guarded == nil {
+		return notImplemented("%s is not implemented here", rq.op.name)
+	}
+	if !rq.op.long {
+		ctx, cancel := context.WithTimeout(rq.ctx, rq.s.limits.Deadline)
+		defer cancel()
+		rq.ctx = ctx
+	}
+	if err := rq.authorize(); err != nil {
+		return err
+	}
+	if err := rq.moveHeaders(); err != nil {
+		return err
+	}
+	var err error
+	if rq.presented, err = rq.readToken(); err != nil {
+		return err
+	}
+	if err := rq.findGuards(); err != nil {
+		return err
+	}
+	if err := rq.checkHeaders(); err != nil {
+		return err
+	}
+	switch rq.op.level {
+	case objectLevel:
+		return rq.serveObject()
+	case bucketLevel:
+		return rq.serveBucket()
+	}
+	return rq.op.plain(rq)
+}
+
+// bounds refuses requests that are larger than any of S3's.
+func (rq *request) bounds() error {
+	switch {
+	case len(rq.r.RequestURI) > maxTarget:
+		return fail(http.StatusBadRequest, "InvalidURI", "The request target is %d bytes long; at most %d are accepted.", len(rq.r.RequestURI), maxTarget)
+	case len(rq.r.Header) > maxHeaders:
+		return fail(http.StatusBadRequest, "RequestHeaderSectionTooLarge", "The request has %d headers; at most %d are accepted.", len(rq.r.Header), maxHeaders)
+	}
+	return nil
+}
+
+// authenticate verifies the signature and finds principal, place and operation.
+// An unsigned request learns no more than that its kind does not exist here.
+func (rq *request) authenticate() error {
+	var err error
+	if rq.r.ContentLength == 0 {
+		// Old curl sends no x-amz-content-sha256; of no body it is known.
+		rq.signed, err = rq.s.verifier.VerifyBuffered(rq.r, 1)
+	} else {
+		rq.signed, err = rq.s.verifier.Verify(rq.r)
+	}
+	var rawPath, rawQuery string
+	var params []sigv4.Param
+	if err == nil {
+		rawPath, params = rq.signed.RawPath, rq.signed.Params
+	} else {
+		var bad error
+		if rawPath, rawQuery, bad = sigv4.RawTarget(rq.r); bad != nil {
+			return bad
+		}
+		if params, bad = sigv4.ParseQuery(rawQuery); bad != nil {
+			return bad
+		}
+	}
+	path, bad := sigv4.DecodePath(rawPath)
+	if bad != nil {
+		return bad
+	}
+	var l level
+	if rq.bucket, rq.key, l, bad = rq.s.place(rq.r.Host, path); bad != nil {
+		return errors.Join(err, bad)
+	}
+	rq.record.Bucket, rq.record.Key = rq.bucket, rq.key
+	op, bad := route(rq.r.Method, l, params, len(rq.r.Header["X-Amz-Copy-Source"]) > 0)
+	switch {
+	case errors.Is(err, sigv4.ErrAnonymous) && (bad != nil || op.plain == nil):
+		if bad == nil {
+			bad = notImplemented("%s is not implemented here", op.name)
+		}
+		return bad
+	case err != nil:
+		return err
+	case bad != nil:
+		return bad
+	}
+	rq.op, rq.record.Operation = op, op.name
+	rq.record.AccessKey = rq.signed.AccessKey
+	rq.who, err = rq.s.keyring.Principal(rq.ctx, rq.signed.AccessKey, rq.signed.SessionToken)
+	return err
+}
+
+// authorize asks for the rights of an operation. Copies ask for their source
+// where they read it, batches for each key.
+func (rq *request) authorize() error {
+	if rq.op.on == onEach {
+		return nil
+	}
+	for _, r := range rq.op.rights {
+		ok := false
+		switch rq.op.on {
+		case onKey:
+			ok = rq.who.May(r, rq.bucket, rq.key)
+		case onBucket:
+			ok = rq.who.May(r, rq.bucket, "")
+		case onPrefix:
+			ok = rq.who.MayUnder(r, rq.bucket, rq.param("prefix"))
+		case onSome:
+			ok = rq.who.MaySomewhere(r, rq.bucket)
+		}
+		if ok {
+			return nil
+		}
+	}
+	names := make([]string, len(rq.op.rights))
+	for i, r := range rq.op.rights {
+		names[i] = r.String()
+	}
+	return denied("%s of s3://%s/%s needs the right %s, which access key %s does not have there.",
+		rq.op.name, rq.bucket, shorten(rq.key), strings.Join(names, " or "), rq.who.AccessKey)
+}
+
+func (rq *request) mayWrite(bucket, key string) bool { return rq.who.May(auth.Write, bucket, key) }
+
+// moveHeaders puts headers that an SDK moved into a presigned URL back.
+func (rq *request) moveHeaders() error {
+	if rq.signed.Kind != sigv4.KindPresigned {
+		return nil
+	}
+	for _, p := range rq.signed.Params {
+		name := http.CanonicalHeaderKey(p.Name)
+		if !movable(name) {
+			continue
+		}
+		if have := rq.r.Header[name]; len(have) > 0 && (len(have) > 1 || have[0] != p.Value) {
+			return invalid("%s stands in the query and, with another value, in a header; keep one", p.Name)
+		}
+		rq.r.Header[name] = []string{p.Value}
+	}
+	return nil
+}
+
+// findGuards takes the guard list for this request. Changes need one whose
+// lease lasts (F9); so do requests with a token, which ask for a fence.
+func (rq *request) findGuards() error {
+	list, err := rq.s.guards.Current()
+	if err != nil {
+		if rq.op.mutates() || rq.presented.token != 0 || rq.who.Carried != nil {
+			return err
+		}
+		list = rq.s.guards.Known()
+		if list == nil {
+			return err
+		}
+	}
+	rq.list = list
+	return nil
+}
+
+// checkHeaders refuses headers that would change what a mutation does if
+// anybody obeyed them, and that are known to nobody here.
+func (rq *request) checkHeaders() error {
+	if !rq.op.mutates() {
+		return nil
+	}
+	for name := range rq.r.Header {
+		if strings.HasPrefix(name, "X-Amz-") && !known(name) {
+			return notImplemented("the header %s is not implemented here", shorten(strings.ToLower(name)))
+		}
+	}
+	if len(rq.r.Header["X-Amz-Bypass-Governance-Retention"]) > 0 && !rq.who.May(auth.Admin, rq.bucket, rq.key) {
+		return denied("Going past a retention needs the right admin, which access key %s does not have there.", rq.who.AccessKey)
+	}
+	return nil
+}
+
+// known reports whether an x-amz- header is forwarded, or consumed here, or
+// harmless.
+func known(name string) bool {
+	switch name {
+	case "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer",
+		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Mfa", "X-Amz-Copy-Source":
+		return true
+	}
+	return movable(name) || strings.HasPrefix(name, "X-Amz-Copy-Source-")
+}
+
+// serveObject goes on with an operation on one key.
+func (rq *request) serveObject() error {
+	o := rq.op
+	if fence.IsReserved(rq.key) {
+		if o.mutates() {
+			return denied("Keys under %s belong to s3fence; choose another name.", fence.Reserved)
+		}
+		return object.ErrNoSuchKey
+	}
+	if rq.list.Guarded(rq.bucket) {
+		if o.mutates() {
+			if err := fence.CheckKey(rq.key); err != nil {
+				return err
+			}
+		}
+		if rq.has("versionId") {
+			return notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", rq.bucket)
+		}
+	}
+	g, sc, ok := rq.list.Find(rq.bucket, rq.key)
+	if !ok {
+		if err := rq.unguarded(rq.bucket, rq.key); err != nil {
+			return err
+		}
+		return rq.servePlain()
+	}
+	if o.guarded == nil {
+		return notImplemented("%s is not available in a guarded scope (%s)", o.name, sc)
+	}
+	if err := rq.enter(g, sc, rq.key); err != nil {
+		return err
+	}
+	if g.State == fence.Pending && !o.mutates() {
+		// Another proxy may have finished what this one still knows as pending.
+		pending, err := rq.s.reader.Pending(rq.ctx, g)
+		if err != nil {
+			return err
+		}
+		if pending && rq.side.Request.Token == 0 {
+			rq.fenced = false
+			return rq.servePlain()
+		}
+	}
+	return o.guarded(rq)
+}
+
+// enter prepares an operation in a scope and refuses a token that is known to
+// be stale, before anything is read or asked.
+func (rq *request) enter(g *fence.Guard, sc fence.Scope, key string) error {
+	needs := rq.op.fenced == fencedWrite || rq.op.fenced == fencedStage
+	op, err := rq.sideOf(g, sc, key, needs)
+	if err != nil {
+		return err
+	}
+	if rq.op.fenced == fencedUpload && rq.op.mutates() {
+		op.RetryID = rq.retryID()
+	}
+	rq.fenced, rq.side = true, op
+	rq.record.Scope, rq.record.Token = sc, op.Request.Token
+	if rq.s.writers[g.Writes] == nil {
+		return notImplemented("%s is not available in this version, so nothing under the guard %s can be reached", g.Writes, g.Pattern)
+	}
+	// Aborting one's own upload is allowed even when stale.
+	if op.Request.Token != 0 && rq.op.name != "AbortMultipartUpload" {
+		if refusal := rq.s.judge.KnownStale(&rq.side); refusal != nil {
+			return refusal
+		}
+	}
+	return nil
+}
+
+// writer is the way to write of the request's guard; enter has seen that there
+// is one.
+func (rq *request) writer() guarded.Writer { return rq.s.writers[rq.side.Guard.Writes] }
+
+// servePlain answers outside of every guard.
+func (rq *request) servePlain() error {
+	if rq.op.plain == nil {
+		return notImplemented("%s is not implemented here", rq.op.name)
+	}
+	return rq.op.plain(rq)
+}
+
+// serveBucket goes on with an operation on a bucket.
+func (rq *request) serveBucket() error {
+	o := rq.op
+	if !rq.list.Guarded(rq.bucket) {
+		return rq.servePlain()
+	}
+	switch o.fenced {
+	case fencedConflict:
+		return fail(http.StatusConflict, codeBucketGuarded, "The bucket %s has guards; remove them first (s3fence guard list, s3fence guard remove).", rq.bucket)
+	case fencedHarmless, fencedEach:
+		return rq.servePlain()
+	case fencedRead, fencedList:
+		if o.guarded == nil {
+			return rq.servePlain()
+		}
+		return o.guarded(rq)
+	}
+	return notImplemented("%s is not available for bucket %s, which has a guard", o.name, rq.bucket)
+}
+
+// param is the value of a query parameter, "" where it is absent.
+func (rq *request) param(name string) string {
+	for i := range rq.signed.Params {
+		if rq.signed.Params[i].Name == name {
+			return rq.signed.Params[i].Value
+		}
+	}
+	return ""
+}
+
+func (rq *request) has(name string) bool {
+	return slices.ContainsFunc(rq.signed.Params, func(p sigv4.Param) bool { return p.Name == name })
+}
+
+// ref is the request's object.
+func (rq *request) ref() object.Ref { return object.Ref{Bucket: rq.bucket, Key: rq.key} }

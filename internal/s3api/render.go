@@ -1,0 +1,327 @@
+package s3api
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/s3fence/s3fence/internal/events"
+)
+
+// ids makes request ids: unique in this process by a counter, and among
+// processes by where the counter starts.
+type ids struct {
+	counter *atomic.Uint64
+	host    []string
+}
+
+func newIDs() ids {
+	var seed [24]byte
+	_, _ = rand.Read(seed[:]) // never fails, by its contract
+	i := ids{counter: new(atomic.Uint64), host: []string{base64.StdEncoding.EncodeToString(seed[8:])}}
+	i.counter.Store(binary.LittleEndian.Uint64(seed[:8]))
+	return i
+}
+
+func (i ids) next() string {
+	const digits = "0123456789ABCDEF"
+	n := i.counter.Add(1)
+	var out [16]byte
+	for j := len(out) - 1; j >= 0; j-- {
+		out[j] = digits[n&15]
+		n >>= 4
+	}
+	return string(out[:])
+}
+
+// render writes an answer that is no success: the one place where errors become
+// bytes.
+func (rq *request) render(e *apiError) {
+	rq.record.Code = e.code
+	if !e.scope.IsZero() {
+		rq.record.Scope = e.scope
+		rq.record.Token, rq.record.Highest = e.token, e.highest
+	}
+	if rq.wrote {
+		// Half an answer is out; only the connection can still say that it failed.
+		panic(http.ErrAbortHandler)
+	}
+	if rq.r.Context().Err() != nil {
+		// The client is gone: nobody reads this. What is told below is for the
+		// record, which must not show a failure of ours.
+		rq.record.Status, rq.record.Code = statusUnanswered, codeUnanswered
+		rq.tell(e)
+		panic(http.ErrAbortHandler)
+	}
+	h := rq.w.Header()
+	for name, v := range e.header {
+		h[name] = v
+	}
+	if !e.scope.IsZero() {
+		h.Set(headerScope, e.scope.String())
+		if e.highest != 0 {
+			h.Set(headerHighest, e.highest.String())
+		}
+	}
+	if e.retry {
+		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	if e.status >= 500 {
+		rq.s.log.Error("request failed", "request_id", rq.record.RequestID, "operation", rq.record.Operation, "status", e.status, "code", e.code, "error", e)
+	}
+	rq.tell(e)
+	if e.status == http.StatusNotModified {
+		rq.status(e.status)
+		return
+	}
+	x := newXML()
+	defer x.free()
+	x.open("Error")
+	x.text("Code", e.code)
+	x.text("Message", e.message)
+	if rq.bucket != "" {
+		x.text("BucketName", rq.bucket)
+	}
+	if rq.key != "" {
+		x.text("Key", rq.key)
+	}
+	x.text("Resource", resource(rq.bucket, rq.key))
+	if !e.scope.IsZero() {
+		x.text("Scope", e.scope.String())
+		if e.token != 0 {
+			x.text("FencingToken", e.token.String())
+		}
+		if e.highest != 0 {
+			x.text("HighestToken", e.highest.String())
+		}
+	}
+	for i := 0; i+1 < len(e.fields); i += 2 {
+		x.text(e.fields[i], e.fields[i+1])
+	}
+	x.text("RequestId", rq.record.RequestID)
+	x.text("HostId", rq.s.ids.host[0])
+	x.close("Error")
+	rq.writeXML(e.status, x)
+}
+
+// tell hands a verdict of the fence to the observer.
+func (rq *request) tell(e *apiError) {
+	switch e.code {
+	case codeStale, codeMissing, codeInvalidToken:
+	default:
+		return
+	}
+	ev := events.Event{
+		Kind: events.Refused, Scope: e.scope, Bucket: rq.bucket, Key: rq.key, Token: e.token, Highest: e.highest,
+		AccessKey: rq.record.AccessKey, Operation: rq.record.Operation, RequestID: rq.record.RequestID, Code: e.code, Reason: e.message,
+	}
+	rq.s.observer.Observe(context.WithoutCancel(rq.ctx), ev)
+}
+
+// status sends the header. Nothing may be added to it afterwards.
+func (rq *request) status(code int) {
+	rq.wrote = true
+	rq.record.Status = code
+	rq.w.WriteHeader(code)
+}
+
+// fencedHeaders tells the holder which mark its request met.
+func (rq *request) fencedHeaders() {
+	t := rq.side.Request.Token
+	if !rq.fenced || t == 0 {
+		return
+	}
+	h := rq.w.Header()
+	h.Set(headerScope, rq.side.Scope.String())
+	h.Set(headerHighest, t.String())
+	rq.record.Highest = t
+}
+
+// noContent answers 204.
+func (rq *request) noContent() error {
+	rq.fencedHeaders()
+	rq.status(http.StatusNoContent)
+	return nil
+}
+
+// empty answers 200 without a body.
+func (rq *request) empty() error {
+	rq.fencedHeaders()
+	rq.w.Header().Set("Content-Length", "0")
+	rq.status(http.StatusOK)
+	return nil
+}
+
+// writeXML sends a whole document. Its error is of the connection and has
+// nobody left to hear it.
+func (rq *request) writeXML(status int, x *xmlWriter) {
+	h := rq.w.Header()
+	h["Content-Type"] = contentXML
+	h["Content-Length"] = []string{strconv.Itoa(x.buf.Len())}
+	rq.status(status)
+	if rq.r.Method == http.MethodHead {
+		return
+	}
+	n, _ := rq.w.Write(x.buf.Bytes())
+	rq.record.BytesOut += int64(n)
+}
+
+// document answers 200 with XML.
+func (rq *request) document(x *xmlWriter) error {
+	rq.fencedHeaders()
+	rq.writeXML(http.StatusOK, x)
+	return nil
+}
+
+var contentXML = []string{"application/xml"}
+
+// finish records the request, whatever became of it. A panic that is no
+// deliberate abort is answered 500 where that is still possible.
+func (rq *request) finish() {
+	p := recover()
+	if p != nil && p != http.ErrAbortHandler {
+		rq.s.log.Error("panic", "request_id", rq.record.RequestID, "operation", rq.record.Operation, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		rq.record.Code = "InternalError"
+		if !rq.wrote && rq.r.Context().Err() == nil {
+			rq.render(&apiError{status: 500, code: "InternalError", message: "We encountered an internal error; the request id finds it in the log."})
+			p = nil
+		} else {
+			p = http.ErrAbortHandler
+		}
+	}
+	rq.record.BytesIn = rq.in.Load()
+	rq.record.Duration = time.Since(rq.start)
+	rq.record.Remote = rq.r.RemoteAddr
+	if rq.s.answered != nil {
+		rq.s.answered(context.WithoutCancel(rq.ctx), &rq.record)
+	}
+	if p != nil {
+		panic(p)
+	}
+}
+
+const namespace = `http://s3.amazonaws.com/doc/2006-03-01/`
+
+// xmlWriter builds a document in a pooled buffer. encoding/xml writes the same
+// by reflection, several times slower, and refuses bytes that keys may have.
+type xmlWriter struct{ buf bytes.Buffer }
+
+var xmlPool = sync.Pool{New: func() any { return new(xmlWriter) }}
+
+const maxPooledXML = 1 << 20
+
+func newXML() *xmlWriter {
+	x := xmlPool.Get().(*xmlWriter)
+	x.buf.Reset()
+	x.buf.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n")
+	return x
+}
+
+// free gives the buffer back; it must not be used afterwards.
+func (x *xmlWriter) free() {
+	if x.buf.Cap() <= maxPooledXML {
+		xmlPool.Put(x)
+	}
+}
+
+func (x *xmlWriter) root(name string) {
+	x.buf.WriteString("<" + name + ` xmlns="` + namespace + `">`)
+}
+
+func (x *xmlWriter) open(name string) {
+	x.buf.WriteByte('<')
+	x.buf.WriteString(name)
+	x.buf.WriteByte('>')
+}
+
+func (x *xmlWriter) close(name string) {
+	x.buf.WriteString("</")
+	x.buf.WriteString(name)
+	x.buf.WriteByte('>')
+}
+
+func (x *xmlWriter) text(name, value string) {
+	x.open(name)
+	x.escape(value)
+	x.close(name)
+}
+
+// some writes an element unless its value is empty.
+func (x *xmlWriter) some(name, value string) {
+	if value != "" {
+		x.text(name, value)
+	}
+}
+
+func (x *xmlWriter) number(name string, n int64) {
+	x.open(name)
+	x.buf.Write(strconv.AppendInt(x.buf.AvailableBuffer(), n, 10))
+	x.close(name)
+}
+
+func (x *xmlWriter) flag(name string, b bool) { x.text(name, strconv.FormatBool(b)) }
+
+// when writes a time as S3 does, in milliseconds.
+func (x *xmlWriter) when(name string, t time.Time) {
+	x.open(name)
+	x.buf.Write(t.UTC().AppendFormat(x.buf.AvailableBuffer(), "2006-01-02T15:04:05.000Z"))
+	x.close(name)
+}
+
+func (x *xmlWriter) etag(etag string) {
+	x.buf.WriteString("<ETag>&#34;")
+	x.escape(etag)
+	x.buf.WriteString("&#34;</ETag>")
+}
+
+// escape writes text. Control characters are written as references, as S3 does,
+// though XML 1.0 knows none: who has such keys asks for encoding-type=url.
+func (x *xmlWriter) escape(s string) {
+	last := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '&' && c != '<' && c != '>' && c != '"' && c != 0x7f {
+			i++
+			continue
+		}
+		width := 1
+		var ref string
+		switch {
+		case c == '&':
+			ref = "&amp;"
+		case c == '<':
+			ref = "&lt;"
+		case c == '>':
+			ref = "&gt;"
+		case c == '"':
+			ref = "&#34;"
+		case c < utf8.RuneSelf:
+			ref = "&#x" + strconv.FormatUint(uint64(c), 16) + ";"
+		default:
+			var r rune
+			r, width = utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || width > 1 {
+				if r != 0xFFFE && r != 0xFFFF {
+					i += width
+					continue
+				}
+			}
+			ref = "\uFFFD"
+		}
+		x.buf.WriteString(s[last:i])
+		x.buf.WriteString(ref)
+		i += width
+		last = i
+	}
+	x.buf.WriteString(s[last:])
+}

@@ -1,0 +1,98 @@
+package s3api
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/s3fence/s3fence/internal/fence"
+)
+
+// place finds bucket and key of a request. path is the decoded path as a whole:
+// what the client escaped decides nothing, the bytes do.
+func (s *Server) place(host, path string) (bucket, key string, l level, err error) {
+	if path == "" || path[0] != '/' {
+		return "", "", 0, invalid("the path %q does not begin with a slash", shorten(path))
+	}
+	key = path[1:]
+	if bucket = s.hostBucket(host); bucket == "" {
+		bucket, key, _ = strings.Cut(key, "/")
+		if bucket == "" && key == "" {
+			return "", "", serviceLevel, nil
+		}
+	}
+	if !bucketName(bucket) {
+		return "", "", 0, fail(400, "InvalidBucketName", "The bucket name %q is not valid: 3 to 63 letters, digits, dots, hyphens.", shorten(bucket))
+	}
+	switch {
+	case len(key) > fence.MaxKeyBytes:
+		return "", "", 0, fail(400, "KeyTooLongError", "Your key is %d bytes long; at most %d are allowed.", len(key), fence.MaxKeyBytes)
+	case key == "":
+		return bucket, "", bucketLevel, nil
+	}
+	return bucket, key, objectLevel, nil
+}
+
+// hostBucket is the bucket that a virtual-hosted-style request names in its
+// host, or "".
+func (s *Server) hostBucket(host string) string {
+	if s.domain == "" {
+		return ""
+	}
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if n := len(host) - len(s.domain) - 1; n > 0 && host[n] == '.' && strings.EqualFold(host[n+1:], s.domain) {
+		return strings.ToLower(host[:n])
+	}
+	return ""
+}
+
+// bucketName takes what any store takes, old names with capitals and
+// underscores included.
+func bucketName(b string) bool {
+	if len(b) < 3 || len(b) > 63 || b == "..." {
+		return false
+	}
+	for i := range len(b) {
+		switch c := b[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', 'A' <= c && c <= 'Z', c == '-', c == '.', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// resource is the path that error bodies name.
+func resource(bucket, key string) string {
+	switch {
+	case bucket == "":
+		return "/"
+	case key == "":
+		return "/" + bucket
+	}
+	return "/" + bucket + "/" + key
+}
+
+// shorten keeps messages short whatever a client sent.
+func shorten(s string) string {
+	const most = 80
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+// pathOf is the way a client of ours reaches an object.
+func (rq *request) location() string {
+	scheme := "http"
+	if rq.r.TLS != nil {
+		scheme = "https"
+	}
+	path := "/" + escapePath(rq.key)
+	if rq.s.hostBucket(rq.r.Host) == "" {
+		path = "/" + rq.bucket + path
+	}
+	return fmt.Sprintf("%s://%s%s", scheme, rq.r.Host, path)
+}

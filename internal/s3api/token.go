@@ -1,0 +1,177 @@
+package s3api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
+)
+
+// The names under which a request presents a token and its scope.
+const (
+	headerToken = "X-Fencing-Token"
+	headerScope = "X-Fencing-Scope"
+	// headerHighest is of answers only.
+	headerHighest = "X-Fencing-Highest"
+	metaToken     = "X-Amz-Meta-Fencing-Token"
+	metaScope     = "X-Amz-Meta-Fencing-Scope"
+)
+
+// presented is the token that a request itself presents, apart from the one
+// that its credentials may carry. The zero value presents none.
+type presented struct {
+	token      fence.Token
+	scope      fence.Scope
+	generation fence.Generation
+	// named says that the scope is named.
+	named bool
+}
+
+// readToken collects what the request presents in headers, metadata and query,
+// and takes it off the metadata. Two that disagree are refused: whichever of
+// them were believed, somebody meant the other.
+func (rq *request) readToken() (presented, error) {
+	var p presented
+	h := rq.r.Header
+	if len(h[headerToken]) > 0 || len(h[headerScope]) > 0 {
+		for _, name := range [...]string{headerToken, headerScope} {
+			if len(h[name]) > 0 && rq.signed.SignedHeader(name) == nil {
+				return p, badToken("the header %s is not among the signed headers, so anybody on the way may have put it there; sign it", name)
+			}
+		}
+		if err := p.take("header", h[headerToken], h[headerScope]); err != nil {
+			return p, err
+		}
+	}
+	if len(h[metaToken]) > 0 || len(h[metaScope]) > 0 {
+		if err := p.take("metadata", h[metaToken], h[metaScope]); err != nil {
+			return p, err
+		}
+		delete(h, metaToken)
+		delete(h, metaScope)
+	}
+	for _, q := range rq.signed.Params {
+		if len(q.Name) != len(headerToken) {
+			continue
+		}
+		var err error
+		switch {
+		case strings.EqualFold(q.Name, headerToken):
+			err = p.take("query", []string{q.Value}, nil)
+		case strings.EqualFold(q.Name, headerScope):
+			err = p.take("query", nil, []string{q.Value})
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+	if p.named && p.token == 0 && (rq.who.Carried == nil || rq.who.Carried.Scope != p.scope) {
+		return p, badToken("the request names the scope %s but presents no token; send %s too, or neither", p.scope, headerToken)
+	}
+	return p, nil
+}
+
+// take adds what one carrier says.
+func (p *presented) take(where string, tokens, scopes []string) error {
+	for _, s := range tokens {
+		t, err := fence.ParseToken(s)
+		switch {
+		case err != nil:
+			return badToken("the fencing token in the %s: %v", where, err)
+		case p.token != 0 && p.token != t:
+			return badToken("the request presents two fencing tokens, %d and %d; send one", p.token, t)
+		}
+		p.token = t
+	}
+	for _, s := range scopes {
+		sc, g, err := fence.ParseScopeRef(s)
+		switch {
+		case err != nil:
+			return badToken("the scope in the %s: %v", where, err)
+		case p.named && (p.scope != sc || p.generation != g):
+			return badToken("the request names two scopes, %s and %s; name one", p.scope, s)
+		}
+		p.scope, p.generation, p.named = sc, g, true
+	}
+	return nil
+}
+
+// sideOf is the fence's side of an operation on one key of a scope: which token
+// counts there. needs says that a write wants a token of its own.
+func (rq *request) sideOf(g *fence.Guard, sc fence.Scope, key string, needs bool) (guarded.Op, error) {
+	op := guarded.Op{Guard: g, Scope: sc, Caller: rq.who.AccessKey}
+	p, c := &rq.presented, rq.who.Carried
+	if c != nil && c.Scope != sc && c.Scope.Contains(sc.Bucket(), key) {
+		return op, badToken("the credentials carry a token of %s, but s3://%s/%s is governed by %s now; fetch new credentials", c.Scope, sc.Bucket(), shorten(key), sc)
+	}
+	inside := c != nil && c.Scope == sc
+	r := &op.Request
+	switch {
+	case p.named && p.scope != sc:
+		return op, badToken("the request names the scope %s, but s3://%s/%s lies in %s", p.scope, sc.Bucket(), shorten(key), sc)
+	case p.token != 0:
+		if inside && (p.token != c.Token || p.generation != 0 && p.generation != c.Generation) {
+			return op, badToken("the request presents token %d, but its credentials carry token %d of %s; send one", p.token, c.Token, sc)
+		}
+		r.Token, r.Generation, r.Named = p.token, p.generation, p.named || inside
+	case inside:
+		r.Token, r.Generation, r.Named = c.Token, c.Generation, true
+	case c != nil && needs && g.Tokens != fence.None:
+		return op, &apiError{status: http.StatusForbidden, code: codeMissing, scope: sc,
+			message: "The credentials carry a token of " + c.Scope.String() + ", which does not count in " + sc.String() + ". Take the lock of " + sc.String() + " and use its token there."}
+	}
+	if inside && r.Generation == 0 {
+		r.Generation = c.Generation
+	}
+	r.Unfenced = rq.who.Unfenced && c == nil
+	// Asked only where it matters: it walks the grants.
+	if g.Issuer == fence.External && r.Token != 0 {
+		r.MayRaise = rq.mayWrite(sc.Bucket(), key)
+	}
+	if needs {
+		op.RetryID = rq.retryID()
+	}
+	return op, nil
+}
+
+// unguarded refuses a token where no guard would look at it: a typo must not
+// look fenced. Credentials that carry a token mean it inside their scope only.
+func (rq *request) unguarded(bucket, key string) error {
+	p, c := &rq.presented, rq.who.Carried
+	if p.token == 0 && !p.named && (c == nil || !c.Scope.Contains(bucket, key)) {
+		return nil
+	}
+	return badToken("no guard covers s3://%s/%s; s3fence guard add %s (or send the request without a token)", bucket, shorten(key), suggestion(bucket, key))
+}
+
+// suggestion is the guard that a person probably meant, where it is one that
+// can be typed into a shell as it is.
+func suggestion(bucket, key string) string {
+	dir := key[:strings.LastIndexByte(key, '/')+1]
+	for _, c := range dir {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-_./=+,:@", c)) {
+			dir = ""
+			break
+		}
+	}
+	s := "s3://" + bucket + "/" + dir
+	if _, err := fence.ParseScope(s); err != nil {
+		return "s3://" + bucket + "/"
+	}
+	return s
+}
+
+// maxRetryID bounds a client's own id of a request, in bytes.
+const maxRetryID = 256
+
+// retryID is the client's own id of the request, the same for its retries:
+// Idempotency-Key, or what AWS SDKs send with every request.
+func (rq *request) retryID() string {
+	for _, name := range [...]string{"Idempotency-Key", "Amz-Sdk-Invocation-Id"} {
+		if v := rq.r.Header[name]; len(v) == 1 && v[0] != "" && len(v[0]) <= maxRetryID {
+			return name[:1] + v[0]
+		}
+	}
+	return ""
+}

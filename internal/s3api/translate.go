@@ -1,0 +1,130 @@
+package s3api
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/s3fence/s3fence/internal/fence"
+)
+
+var errStrange = errors.New("the store's answer is not the XML it should be")
+
+// translate rewrites a document of the store for the client: bucket and place
+// get the client's names, and entries of a list whose keys are ours go. All
+// other bytes stay as they are.
+func (rq *request) translate(doc []byte) ([]byte, error) {
+	d := xml.NewDecoder(bytes.NewReader(doc))
+	d.Strict = false // keys with control characters are written as references
+	var out bytes.Buffer
+	out.Grow(len(doc) + 128)
+	copied := int64(0)
+	depth := 0
+	encoded := rq.param("encoding-type") == "url"
+	var child string      // name of the root's child that the decoder is in
+	var childStart int64  // where it begins
+	var textStart int64   // where the content of the element at hand begins
+	var name, key string  // of the element at hand; the child's key or prefix
+	var text bytes.Buffer // its text
+	for {
+		before := d.InputOffset()
+		tok, err := d.RawToken()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errStrange, err)
+		}
+		switch t := tok.(type) {
+		case xml.StartElement:
+			depth++
+			name = t.Name.Local
+			if depth == 2 {
+				child, childStart, key = name, before, ""
+			}
+			text.Reset()
+			textStart = d.InputOffset()
+		case xml.CharData:
+			text.Write(t)
+		case xml.EndElement:
+			ending := t.Name.Local
+			if depth == 3 && (ending == "Key" || ending == "Prefix") {
+				key = text.String()
+			}
+			if depth == 2 {
+				switch {
+				case ending == name && rq.renamed(ending) != "" && textStart <= before:
+					out.Write(doc[copied:textStart])
+					x := xmlWriter{}
+					x.escape(rq.renamed(ending))
+					out.Write(x.buf.Bytes())
+					copied = before
+				case hides(child, key, encoded):
+					out.Write(doc[copied:childStart])
+					copied = d.InputOffset()
+				}
+			}
+			depth--
+			text.Reset()
+		}
+	}
+	if depth != 0 {
+		return nil, errStrange
+	}
+	out.Write(doc[copied:])
+	return out.Bytes(), nil
+}
+
+// renamed is what an element of the store's answer says to the client; "" where
+// it is left alone.
+func (rq *request) renamed(element string) string {
+	switch element {
+	case "Bucket":
+		return rq.bucket
+	case "Name":
+		if rq.op.level == bucketLevel {
+			return rq.bucket
+		}
+	case "Location":
+		return rq.location()
+	}
+	return ""
+}
+
+// hides reports whether an entry of a list is about keys of ours. A store that
+// ignores encoding-type is no matter: our prefix has nothing to decode.
+func hides(child, key string, encoded bool) bool {
+	switch child {
+	case "Version", "DeleteMarker", "Upload", "CommonPrefixes", "Contents":
+	default:
+		return false
+	}
+	if encoded {
+		if decoded, err := url.QueryUnescape(key); err == nil {
+			key = decoded
+		}
+	}
+	return fence.IsReserved(key)
+}
+
+// escapePath escapes all but unreserved characters and slashes. Unlike
+// url.PathEscape it agrees with what signatures canonicalise.
+func escapePath(s string) string {
+	const hex = "0123456789ABCDEF"
+	var out strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == '~', c == '/':
+			out.WriteByte(c)
+		default:
+			out.WriteByte('%')
+			out.WriteByte(hex[c>>4])
+			out.WriteByte(hex[c&15])
+		}
+	}
+	return out.String()
+}
