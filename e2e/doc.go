@@ -1,0 +1,48 @@
+// Package e2e tests the program from outside: the built binary, real
+// PostgreSQL, real stores, real clients. It sees what users see and imports no
+// package of the product but the public client.
+//
+// # Running
+//
+// make e2e builds the programs and runs everything. go test ./e2e/ builds them
+// itself, once for each run; S3FENCE_TEST_BIN names a folder with s3fence,
+// s3fence-race and s3fence-armed to use instead. What a test needs and does not
+// find (aws, boto3, pgbouncer) fails it with the command that installs it;
+// nothing is skipped.
+//
+// # The harness
+//
+// A test starts a [Cluster]: a state, a store, and proxies as processes.
+//
+//	c := NewCluster(t, Options{Proxies: 2, Guards: []Guard{{Prefix: "jobs/"}}})
+//	c.Bucket                        // a bucket of this test alone, on MinIO
+//	c.Proxies[0].URL                // http://127.0.0.1:PORT
+//	token := c.Acquire("jobs/", "ann")      // over the JSON API of proxy 0
+//	c.Proxies[1].PutToken(t, "jobs/a", "body", token)
+//
+// Zero values mean PostgreSQL, MinIO, one proxy, no guard. [NewDev] starts
+// "s3fence dev" and gives the same Cluster, on SQLite and the embedded store.
+//
+// Processes. Proxy.Stop (SIGTERM), Kill (SIGKILL), Freeze and Thaw (SIGSTOP,
+// SIGCONT), Restart (same ports, same configuration, Proxy.Env as it is by
+// then), Log. A failed test prints the end of every proxy's log.
+//
+// Faults between programs. Options.StoreFaults and StateFaults put a
+// faultproxy.Proxy between each proxy and the store or PostgreSQL:
+// Proxy.Store and Proxy.State. Options.Postgres and Options.MinIO take servers
+// of the test's own (pgtest.Start, storetest.Start), to be stopped and killed.
+//
+// Pause points. Options.Pause is the value of S3FENCE_PAUSE for every proxy, as
+// "AfterUpload=wait?"; it selects the armed build. Proxy.Arm(point) makes
+// the next passing stop there, Proxy.AwaitHit(point) waits for it and
+// Proxy.Release(point) lets a "wait" go on; Thaw does so for a "stop".
+// Each proxy has a folder of its own for this.
+//
+// Clients. Proxy.S3 (aws-sdk-go-v2), Proxy.MinIO (minio-go), Proxy.Send (a
+// request signed by hand, for what no client sends), Proxy.API (the JSON API),
+// Proxy.CLI (s3fence itself), Proxy.AWS (the aws CLI), Proxy.Python (a script of
+// testdata with boto3). Commands return their output and exit code.
+//
+// Nothing is left behind: packages testserver, pgtest and storetest end every
+// process with the test process, however that one ends.
+package e2e
