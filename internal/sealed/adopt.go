@@ -108,7 +108,7 @@ func (s *Store) adoptOne(ctx context.Context, client *upstream.Client, bucket st
 		Decide: func(v *state.View) (state.Changes, error) {
 			now, ok := v.Guards[g.ID]
 			if !ok || now.State != fence.Pending {
-				return state.Changes{}, fmt.Errorf("%w: %s is not being added any more", ErrGuardGone, g.Pattern)
+				return state.Changes{}, fmt.Errorf("%w: %s is not being added any more", guarded.ErrGuardGone, g.Pattern)
 			}
 			if v.Objects[ref] != nil {
 				return state.Changes{}, errAdopted

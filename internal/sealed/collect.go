@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
@@ -235,7 +236,7 @@ func (s *Store) sweep(ctx context.Context, logical string) error {
 				return storeError("deleting collected objects", err)
 			}
 			if len(failed) > 0 {
-				return fmt.Errorf("%w: deleting %s: %s %s (and %d more)", ErrStore, failed[0].Key, failed[0].Code, failed[0].Message, len(failed)-1)
+				return fmt.Errorf("%w: deleting %s: %s %s (and %d more)", guarded.ErrStore, failed[0].Key, failed[0].Code, failed[0].Message, len(failed)-1)
 			}
 		}
 		if err := state.Run(ctx, s.state, &state.Tx{Decide: func(*state.View) (state.Changes, error) {

@@ -5,12 +5,9 @@ import (
 	"fmt"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/state"
 )
-
-// ErrGuardGone: the guard was removed meanwhile, or the scope is written in
-// another way. Nothing happened; the request must be looked at afresh.
-var ErrGuardGone = errors.New("the guard of this key has just been changed")
 
 // errOldName: the physical name is below the horizon, so the collector may be
 // deleting it. The bytes must be sent again under a fresh name.
@@ -41,7 +38,7 @@ func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) e
 func (op *operation) admit(v *state.View, mode state.Mode, ch *state.Changes) (*state.Scope, error) {
 	g, ok := v.Guards[op.guard.ID]
 	if !ok || g.Writes != fence.Sealed {
-		return nil, fmt.Errorf("%w: %s", ErrGuardGone, op.scope)
+		return nil, fmt.Errorf("%w: %s", guarded.ErrGuardGone, op.scope)
 	}
 	row, exists := v.Scopes[op.scope]
 	if !exists {
@@ -54,7 +51,7 @@ func (op *operation) admit(v *state.View, mode state.Mode, ch *state.Changes) (*
 		row.EpochSince = v.Now
 	}
 	if row.Writes != fence.Sealed {
-		return nil, fmt.Errorf("%w: %s is written %s", ErrGuardGone, op.scope, row.Writes)
+		return nil, fmt.Errorf("%w: %s is written %s", guarded.ErrGuardGone, op.scope, row.Writes)
 	}
 	verdict := fence.Judge(&g, row.Mark, op.request)
 	switch verdict {

@@ -16,9 +16,6 @@ import (
 	"github.com/s3fence/s3fence/internal/upstream"
 )
 
-// ErrOtherStore: a copy between two stores, which no store does by itself.
-var ErrOtherStore = errors.New("the source is on another store; copy by download and upload")
-
 const (
 	// maxCopy is the largest object that stores copy in one request.
 	maxCopy = 5 << 30
@@ -41,7 +38,7 @@ func (s *Store) source(ctx context.Context, src *guarded.Source, to *upstream.Cl
 		return nil, err
 	}
 	if client != to {
-		return nil, fmt.Errorf("%w (%s)", ErrOtherStore, src.Ref)
+		return nil, fmt.Errorf("%w (%s)", guarded.ErrOtherStore, src.Ref)
 	}
 	f := &found{plain: src.Guard == nil}
 	if f.plain {
@@ -142,7 +139,7 @@ func (s *Store) copyBytes(ctx context.Context, client *upstream.Client, bucket s
 		return "", storeError("looking at the copy", err)
 	}
 	if head.Size != src.info.Size {
-		return "", fmt.Errorf("%w: the copy has %d bytes instead of %d", ErrStore, head.Size, src.info.Size)
+		return "", fmt.Errorf("%w: the copy has %d bytes instead of %d", guarded.ErrStore, head.Size, src.info.Size)
 	}
 	return head.ETag, nil
 }

@@ -146,7 +146,7 @@ func (s *Store) stream(ctx context.Context, client *upstream.Client, bucket stri
 	etag := hexSum(sum)
 	if !sameDigest(got.ETag, etag) {
 		if isMD5(got.ETag) && len(p.Store) == 0 {
-			return stored{}, fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", ErrStore, got.ETag, etag)
+			return stored{}, fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", guarded.ErrStore, got.ETag, etag)
 		}
 		// A store that encrypts has ETags of its own kind; the size is all it tells.
 		if err := s.checkSize(ctx, client, bucket, nm.Key, p.Size); err != nil {
@@ -162,7 +162,7 @@ func (s *Store) checkSize(ctx context.Context, client *upstream.Client, bucket, 
 		return storeError("looking at the bytes just stored", err)
 	}
 	if head.Size != size {
-		return fmt.Errorf("%w: it stored %d bytes instead of %d", ErrStore, head.Size, size)
+		return fmt.Errorf("%w: it stored %d bytes instead of %d", guarded.ErrStore, head.Size, size)
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (s *Store) pieces(ctx context.Context, client *upstream.Client, bucket stri
 			break
 		}
 		if len(parts) == maxParts {
-			return st, fmt.Errorf("%w: a body of unknown length may have %d bytes at most; send its length", errTooLarge, int64(pieceSize)*maxParts)
+			return st, fmt.Errorf("%w: a body of unknown length may have %d bytes at most; send its length", guarded.ErrTooLarge, int64(pieceSize)*maxParts)
 		}
 		whole.Write(piece[:n])
 		sum := md5.Sum(piece[:n]) //nolint:gosec // see the import
@@ -232,8 +232,6 @@ func verified(header map[string]string, trailer func() map[string]string) map[st
 	maps.Copy(sums, header)
 	return sums
 }
-
-var errTooLarge = errors.New("the body is too large")
 
 func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 

@@ -2,7 +2,6 @@ package sealed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -149,10 +148,6 @@ func addNew[T comparable](to []T, seen map[T]bool, from []T) []T {
 	return to
 }
 
-// ErrLostBytes: the store does not have the bytes that a row points at. It is
-// an alarm, never a client's 404: an acknowledged write cannot be read (F6).
-var ErrLostBytes = errors.New("the store has lost the bytes of an acknowledged object")
-
 // resolve finds the row of an object, admits a read that carries a token (F3)
 // and raises the mark where its token is the first of a new external holder
 // (F5: before it reads).
@@ -187,7 +182,7 @@ func (s *Store) Pending(ctx context.Context, g *fence.Guard) (bool, error) {
 	}
 	now, ok := v.Guards[g.ID]
 	if !ok {
-		return false, fmt.Errorf("%w: %s", ErrGuardGone, g.Pattern)
+		return false, fmt.Errorf("%w: %s", guarded.ErrGuardGone, g.Pattern)
 	}
 	return now.State == fence.Pending, nil
 }
@@ -225,7 +220,7 @@ func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose f
 		}
 		if before != nil && before.Attempt == o.Attempt {
 			s.log.Error("object lost by the store", "object", ref.String(), "physical", o.Physical, "bucket", bucket)
-			return object.Info{}, nil, fmt.Errorf("%w: %s (physical key %s)", ErrLostBytes, ref, o.Physical)
+			return object.Info{}, nil, fmt.Errorf("%w: %s (physical key %s)", guarded.ErrLostBytes, ref, o.Physical)
 		}
 		rng, err := choose(o.Info)
 		if err != nil {
@@ -246,7 +241,7 @@ func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose f
 			return object.Info{}, nil, storeError("reading the object's bytes", err)
 		case got.Size != want || rng != nil && got.Status != 206 && want != o.Size:
 			got.Body.Close()
-			return object.Info{}, nil, fmt.Errorf("%w: reading %s: got %d bytes (status %d) instead of %d", ErrStore, o.Physical, got.Size, got.Status, want)
+			return object.Info{}, nil, fmt.Errorf("%w: reading %s: got %d bytes (status %d) instead of %d", guarded.ErrStore, o.Physical, got.Size, got.Status, want)
 		}
 		return o.Info, got.Body, nil
 	}

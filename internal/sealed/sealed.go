@@ -107,10 +107,6 @@ func (s *Store) Close() {
 	s.reads.wg.Wait()
 }
 
-// ErrStore: the store did not do its part. Nothing took effect, and the request
-// may be sent again.
-var ErrStore = fmt.Errorf("%w: the object store did not answer as it should", state.ErrUnavailable)
-
 // clientsFault are the store's refusals of bytes that are the request's own
 // fault, and so the client's answer.
 var clientsFault = []string{
@@ -128,7 +124,7 @@ func storeError(doing string, err error) error {
 	if upstream.HasCode(err, clientsFault...) {
 		return err
 	}
-	return fmt.Errorf("%w: %s: %w", ErrStore, doing, err)
+	return fmt.Errorf("%w: %s: %w", guarded.ErrStore, doing, err)
 }
 
 // bodyError remembers how a client's body ended: its own failures (a wrong
@@ -163,7 +159,7 @@ func (s *Store) look(ctx context.Context, op *guarded.Op, access fence.Access, r
 	row := v.Scope(op.Scope, fence.Sealed)
 	g, ok := v.Guards[op.Guard.ID]
 	if !ok || g.Writes != fence.Sealed || row.Writes != fence.Sealed {
-		return nil, row, fmt.Errorf("%w: %s", ErrGuardGone, op.Scope)
+		return nil, row, fmt.Errorf("%w: %s", guarded.ErrGuardGone, op.Scope)
 	}
 	r := op.Request
 	r.Access = access

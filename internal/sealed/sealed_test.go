@@ -480,7 +480,7 @@ func TestUploads(t *testing.T) { // F4, F6
 	wrong := u
 	wrong.Request.Token = other.Request.Token
 	_, err = l.Complete(t.Context(), &guarded.Complete{UploadRef: wrong, Parts: parts})
-	require.ErrorIs(t, err, ErrOtherToken)
+	require.ErrorIs(t, err, guarded.ErrOtherToken)
 	require.NoError(t, l.Abort(t.Context(), &u), "one's own upload may be aborted under a stale token")
 	require.ErrorIs(t, l.Abort(t.Context(), &u), object.ErrNoSuchUpload)
 	got, err = l.get(other, "jobs/big")

@@ -27,9 +27,6 @@ const (
 	minPartSize = 5 << 20
 )
 
-// ErrOtherToken: the request's token is not the one that its upload belongs to.
-var ErrOtherToken = errors.New("an upload belongs to the token that created it")
-
 // CreateUpload begins an upload. It belongs to the token it was created with.
 func (s *Store) CreateUpload(ctx context.Context, c *guarded.CreateUpload) (string, error) {
 	client, bucket, err := s.buckets.Bucket(c.Bucket)
@@ -91,7 +88,7 @@ func (s *Store) open(ctx context.Context, u *guarded.UploadRef, access fence.Acc
 		return nil, nil, object.ErrNoSuchUpload
 	}
 	if u.Request.Token != 0 && u.Request.Token != up.Token {
-		return nil, nil, fmt.Errorf("%w: this one has token %d, the request %d", ErrOtherToken, up.Token, u.Request.Token)
+		return nil, nil, fmt.Errorf("%w: this one has token %d, the request %d", guarded.ErrOtherToken, up.Token, u.Request.Token)
 	}
 	u.Request.Token = up.Token
 	if up.Token != 0 {
@@ -142,7 +139,7 @@ func (s *Store) UploadPart(ctx context.Context, p *guarded.Part) (guarded.PartIn
 	case err != nil:
 		return guarded.PartInfo{}, storeError("storing the part", err)
 	case isMD5(got.ETag) && !sameDigest(got.ETag, hexSum(sum)) && got.Header.Get("X-Amz-Server-Side-Encryption") == "":
-		return guarded.PartInfo{}, fmt.Errorf("%w: it stored a part with the digest %s instead of %s", ErrStore, got.ETag, hexSum(sum))
+		return guarded.PartInfo{}, fmt.Errorf("%w: it stored a part with the digest %s instead of %s", guarded.ErrStore, got.ETag, hexSum(sum))
 	}
 	return guarded.PartInfo{Number: p.Number, ETag: got.ETag, Size: p.Size, Checksums: verified(p.Checksums, p.Verified)}, nil
 }
@@ -256,7 +253,7 @@ func (s *Store) join(ctx context.Context, client *upstream.Client, bucket string
 	prefix := s.names.scopePrefix(up.Scope)
 	nm, ok := parseName(prefix, up.Physical)
 	if !ok {
-		return stored{}, fmt.Errorf("%w: the physical key %s of upload %s is not one of this deployment", ErrStore, up.Physical, up.ID)
+		return stored{}, fmt.Errorf("%w: the physical key %s of upload %s is not one of this deployment", guarded.ErrStore, up.Physical, up.ID)
 	}
 	have, err := s.partsUpstream(ctx, client, bucket, up)
 	if upstream.HasCode(err, "NoSuchUpload", "NotFound", "NoSuchKey") {
@@ -314,10 +311,10 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 	case err != nil:
 		return "", storeError("looking at the completed upload", err)
 	case head.Size != size:
-		return "", fmt.Errorf("%w: the completed upload has %d bytes instead of %d", ErrStore, head.Size, size)
+		return "", fmt.Errorf("%w: the completed upload has %d bytes instead of %d", guarded.ErrStore, head.Size, size)
 	}
 	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) {
-		return "", fmt.Errorf("%w: the completed upload has the ETag %s instead of %s", ErrStore, head.ETag, want)
+		return "", fmt.Errorf("%w: the completed upload has the ETag %s instead of %s", guarded.ErrStore, head.ETag, want)
 	}
 	return head.ETag, nil
 }
@@ -372,7 +369,7 @@ func (s *Store) Abort(ctx context.Context, u *guarded.UploadRef) error {
 		return err
 	}
 	if u.Request.Token != 0 && u.Request.Token != up.Token {
-		return fmt.Errorf("%w: this one has token %d, the request %d", ErrOtherToken, up.Token, u.Request.Token)
+		return fmt.Errorf("%w: this one has token %d, the request %d", guarded.ErrOtherToken, up.Token, u.Request.Token)
 	}
 	if up.Completed {
 		return object.ErrNoSuchUpload

@@ -1,0 +1,30 @@
+package guarded
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+// Errors of Writers and Readers beside those of other packages. With each of
+// them nothing took effect.
+var (
+	// ErrStore: the store did not do its part; 503, to be sent again. It wraps
+	// state.ErrUnavailable, since the remedy is the same.
+	ErrStore = fmt.Errorf("%w: the object store did not answer as it should", state.ErrUnavailable)
+	// ErrGuardGone: the guard was removed or changed meanwhile; 503, the request
+	// must be looked at afresh.
+	ErrGuardGone = errors.New("the guard of this key has just been changed")
+	// ErrOtherToken: the request's token is not the one that its upload belongs
+	// to; 400 InvalidFencingToken.
+	ErrOtherToken = errors.New("an upload belongs to the token that created it")
+	// ErrOtherStore: a copy between two stores, which none does by itself; 501.
+	ErrOtherStore = errors.New("the source is on another store; copy by download and upload")
+	// ErrTooLarge: a body of unknown length grew past what parts allow; 400
+	// EntityTooLarge.
+	ErrTooLarge = errors.New("the body is too large")
+	// ErrLostBytes: the store does not have the bytes that a row points at; 500
+	// and an alarm, never a 404: an acknowledged write cannot be read (F6).
+	ErrLostBytes = errors.New("the store has lost the bytes of an acknowledged object")
+)
