@@ -46,6 +46,7 @@ func (c *checker) listeners() {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		c.fail("tls", "set the other one too, or neither", "only one of cert_file and key_file is set")
 	}
+	c.region("region", c.Region)
 	if d := c.Domain; d != "" && (strings.ContainsAny(d, "/:* \t") || strings.Trim(d, ".") != d) {
 		c.fail("domain", "write a host name alone, such as s3.example.com", "%q is not a host name", d)
 	}
@@ -55,6 +56,12 @@ func (c *checker) address(key, a string) {
 	_, port, err := net.SplitHostPort(a)
 	if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil && port != "" || n == 0 && port == "" {
 		c.fail(key, "write HOST:PORT or :PORT, such as 127.0.0.1:9000", "%q is not an address to listen on", a)
+	}
+}
+
+func (c *checker) region(key, r string) {
+	if r == "" || strings.ContainsAny(r, "/ \t\r\n") {
+		c.fail(key, "write a name such as us-east-1", "%q is not a region", r)
 	}
 }
 
@@ -91,9 +98,7 @@ func (c *checker) upstreams() {
 		}
 		c.needed(key+".access_key", u.AccessKey, "set it to the key that the proxy has at the store")
 		c.needed(key+".secret_key", string(u.SecretKey), "set it, or secret_key_file")
-		if u.Region == "" || strings.ContainsAny(u.Region, "/ \t\r\n") {
-			c.fail(key+".region", "write a name such as us-east-1", "%q is not a region", u.Region)
-		}
+		c.region(key+".region", u.Region)
 		if u.CAFile != "" && strings.HasPrefix(u.Endpoint, "http://") {
 			c.fail(key+".ca_file", "remove it, or write the endpoint with https://", "the endpoint does not use TLS")
 		}

@@ -14,6 +14,8 @@ type Config struct {
 	AdminListen string `key:"admin_listen" default:"127.0.0.1:9001"`
 	// Domain makes BUCKET.Domain work beside Domain/BUCKET; empty: it does not.
 	Domain string `key:"domain"`
+	// Region is the one that clients sign for.
+	Region string `key:"region" default:"us-east-1"`
 	TLS    TLS    `key:"tls"`
 	// State is postgres://… or sqlite:PATH.
 	State State `key:"state"`

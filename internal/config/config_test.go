@@ -281,3 +281,17 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestLoadState(t *testing.T) {
+	t.Parallel()
+	s, err := LoadState("", []string{"S3FENCE_STATE=sqlite:s.db"})
+	require.NoError(t, err)
+	assert.Equal(t, "s.db", s.SQLite())
+	s, err = LoadState(write(t, "state: sqlite:s.db\nlisen: x\n"), nil)
+	require.NoError(t, err)
+	assert.Equal(t, "s.db", s.SQLite())
+	_, err = LoadState(write(t, "listen: :9000\n"), nil)
+	assert.ErrorContains(t, err, "state: it is missing")
+	_, err = LoadState(write(t, "state: a: b\n"), nil)
+	assert.ErrorContains(t, err, "not YAML")
+}

@@ -11,19 +11,31 @@ import (
 // the values is an [Errors] with all of it; a file that cannot be read is a plain
 // error.
 func Load(file string, environ []string) (*Config, error) {
+	c, problems, err := load(file, environ)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(problems) > 0:
+		return nil, problems
+	}
+	return c, nil
+}
+
+// load returns what it could read together with the problems of the rest.
+func load(file string, environ []string) (*Config, Errors, error) {
 	var problems Errors
 	root := branch(Origin{})
 	dir := ""
 	if file != "" {
 		var err error
 		if root, err = readFile(file, &problems); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		dir = filepath.Dir(file)
 	}
 	// After a file that is no YAML nothing else can be said.
 	if len(problems) > 0 && len(root.names) == 0 {
-		return nil, problems
+		return nil, problems, nil
 	}
 	overlay(root, environ)
 	c := &Config{file: file, origins: map[string]Origin{}}
@@ -40,11 +52,27 @@ func Load(file string, environ []string) (*Config, error) {
 			problems = append(problems, p)
 		}
 	}
-	if len(problems) > 0 {
-		sortProblems(problems)
-		return nil, problems
+	sortProblems(problems)
+	return c, problems, nil
+}
+
+// LoadState is Load for those who need the state alone: of the problems it
+// reports those that could change what state is meant.
+func LoadState(file string, environ []string) (State, error) {
+	c, all, err := load(file, environ)
+	if err != nil {
+		return "", err
 	}
-	return c, nil
+	var problems Errors
+	for _, p := range all {
+		if p.Key == "" || p.Key == "state" || p.Key == "state_file" {
+			problems = append(problems, p)
+		}
+	}
+	if len(problems) > 0 {
+		return "", problems
+	}
+	return c.State, nil
 }
 
 // sortProblems puts those of the file first, by line, then those of variables.
