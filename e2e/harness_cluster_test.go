@@ -237,12 +237,12 @@ func (c *Cluster) config(state, endpoint, listen, admin string) map[string]any {
 		"admin_listen": admin,
 		"state":        state,
 		"upstreams": map[string]any{"main": map[string]any{
-			"endpoint": endpoint, "region": storetest.Region, "path_style": true,
+			"endpoint": endpoint, "region": storetest.Region, "path": "direct",
 			"access_key": c.Store.AccessKey, "secret_key": c.Store.SecretKey,
 		}},
 		"credentials": append([]map[string]any{{
 			"access_key": c.AccessKey, "secret_key": c.SecretKey,
-			"rights": []string{"read", "write", "lock", "admin"},
+			"rights": []string{"read", "write", "lock", "admin"}, "buckets": []string{"*"},
 		}}, c.options.Credentials...),
 	}
 	var guards []map[string]any

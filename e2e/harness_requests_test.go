@@ -3,7 +3,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
@@ -135,6 +137,11 @@ func (p *Proxy) TrySend(ctx context.Context, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
+	return p.do(req)
+}
+
+// do sends a request that is ready to be sent.
+func (p *Proxy) do(req *http.Request) (Answer, error) {
 	resp, err := p.http().Do(req)
 	if err != nil {
 		return Answer{}, err
@@ -144,7 +151,7 @@ func (p *Proxy) TrySend(ctx context.Context, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body), what: r.Method + " " + req.URL.String()}, nil
+	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body), what: req.Method + " " + req.URL.String()}, nil
 }
 
 // build makes the signed request.
@@ -289,10 +296,28 @@ func with(header map[string]string, pairs ...string) map[string]string {
 	return header
 }
 
-// unmarshal reads an XML body.
+// XML reads an XML body.
 func (a Answer) XML(t testing.TB, into any) {
 	t.Helper()
 	if err := xml.NewDecoder(bytes.NewReader([]byte(a.Body))).Decode(into); err != nil {
 		t.Fatalf("%v; %s", err, a)
 	}
+}
+
+// sendAltered sends a request whose URL was altered after signing.
+func (p *Proxy) sendAltered(ctx context.Context, r Request, alter func(*url.URL)) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, callWait)
+	defer cancel()
+	req, err := p.build(ctx, r)
+	if err != nil {
+		return Answer{}, err
+	}
+	alter(req.URL)
+	return p.do(req)
+}
+
+// contentMD5 is the value of the header Content-MD5, which some operations want.
+func contentMD5(body string) string {
+	sum := md5.Sum([]byte(body))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
