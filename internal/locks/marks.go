@@ -202,7 +202,7 @@ func (s *Service) remark(ctx context.Context, g fence.Guard, sc fence.Scope, acc
 	s.tell(ctx, e)
 	if s.witness != nil {
 		if err := s.witness.Stand(ctx, sc, mark); err != nil {
-			return fence.Mark{}, unavailable(fmt.Errorf("the mark of %s is raised to %d, but the witness for it does not stand: %w", sc, mark.Token, err))
+			return mark, fmt.Errorf("%w: the mark of %s is raised to %d, but the witness for it does not stand: %w", state.ErrUnknown, sc, mark.Token, err)
 		}
 	}
 	return mark, nil

@@ -1,0 +1,148 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+const (
+	// callTime bounds a call beyond what it waits for; guardTime one that adds or
+	// removes a guard, which may copy objects.
+	callTime  = 30 * time.Second
+	guardTime = 10 * time.Minute
+	// maxAnswer bounds what is read of an answer.
+	maxAnswer = 16 << 20
+)
+
+// Client talks to one s3fence. Safe for concurrent use.
+type Client struct {
+	base        string
+	region      string
+	credentials aws.Credentials
+	http        *http.Client
+	signer      *v4.Signer
+	now         func() time.Time
+}
+
+// Option is a setting of [New].
+type Option func(*Client)
+
+// WithRegion sets the region that requests are signed for; us-east-1 otherwise.
+func WithRegion(region string) Option { return func(c *Client) { c.region = region } }
+
+// WithSessionToken adds the token of temporary credentials.
+func WithSessionToken(t string) Option { return func(c *Client) { c.credentials.SessionToken = t } }
+
+// WithHTTPClient sends requests through h, which must not follow redirects: a
+// signature is for one host.
+func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
+
+// WithClock makes now the time that requests are signed with.
+func WithClock(now func() time.Time) Option { return func(c *Client) { c.now = now } }
+
+// New makes a client of the service at endpoint, such as
+// http://127.0.0.1:9000. It does not connect.
+func New(endpoint, accessKey, secretKey string, opts ...Option) (*Client, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("%w: the endpoint %q is not a URL like http://127.0.0.1:9000", ErrInvalid, endpoint)
+	}
+	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("%w: the endpoint %q must have no path, query or user", ErrInvalid, u.Redacted())
+	}
+	if accessKey == "" || secretKey == "" {
+		return nil, fmt.Errorf("%w: an access key and a secret key are needed", ErrInvalid)
+	}
+	c := &Client{
+		base:        u.Scheme + "://" + u.Host + "/-/v1/",
+		region:      "us-east-1",
+		credentials: aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey},
+		http:        &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		signer:      v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
+		now:         time.Now,
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	return c, nil
+}
+
+// call sends one request and decodes the answer into out.
+func (c *Client) call(ctx context.Context, within time.Duration, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	sum := sha256.Sum256(body)
+	hash := hex.EncodeToString(sum[:])
+	req.Header.Set("X-Amz-Content-Sha256", hash)
+	if err := c.signer.SignHTTP(ctx, c.credentials, req, hash, "s3", c.region, c.now()); err != nil {
+		return fmt.Errorf("%w: signing: %w", ErrInvalid, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnreachable, c.base, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%w: %s: reading the answer: %w", ErrUnreachable, c.base, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return c.failure(resp, answer)
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%w: %s does not answer as s3fence does: %w", ErrUnreachable, c.base, err)
+	}
+	return nil
+}
+
+// failure makes an error of an answer. What is not of the service's form comes
+// from something else at that address.
+func (c *Client) failure(resp *http.Response, answer []byte) error {
+	var e struct {
+		Code      string
+		Message   string
+		RequestID string `json:"request_id"`
+		Holder    json.RawMessage
+		Highest   int64
+	}
+	if err := json.Unmarshal(answer, &e); err != nil || e.Code == "" {
+		return fmt.Errorf("%w: %s does not answer as s3fence does: HTTP %d", ErrUnreachable, c.base, resp.StatusCode)
+	}
+	out := &Error{Status: resp.StatusCode, Code: e.Code, Message: e.Message, RequestID: e.RequestID, Highest: e.Highest}
+	if e.Code == "LockHeld" {
+		var h holderJSON
+		if json.Unmarshal(e.Holder, &h) == nil {
+			out.Holder = h.holder()
+		}
+	}
+	return out
+}
+
+func isHeld(err error) bool { return errors.Is(err, ErrHeld) }

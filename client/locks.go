@@ -1,0 +1,225 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// maxWait is the longest that the service waits in one call.
+const maxWait = 50 * time.Second
+
+// Lease is a lock as it was granted or renewed.
+type Lease struct {
+	// Scope is s3://bucket/prefix/, Token the fencing token.
+	Scope string
+	Token int64
+	Owner string
+	TTL   time.Duration
+	// ExpiresAt is by the clock of the service's database.
+	ExpiresAt time.Time
+	// Deadline is when the lease ends by this process's clock, counted from before
+	// the request was sent: never later than for the service. Compare it with
+	// time.Now. Go's monotonic clock may stand still while the machine is suspended;
+	// who must notice that at once looks at the wall clock too.
+	Deadline time.Time
+	// Settled says that no write of an older token can take effect any more.
+	Settled bool
+}
+
+// Holder says who holds a lock.
+type Holder struct {
+	AccessKey string
+	Owner     string
+	Token     int64
+	GrantedAt time.Time
+	ExpiresAt time.Time
+	// ExpiresIn is what was left of the lease, unless renewed.
+	ExpiresIn time.Duration
+}
+
+// Scope is a scope with its mark.
+type Scope struct {
+	Scope string
+	// Mark is the highest token granted or admitted, Generation is 1 unless the
+	// scope was reset.
+	Mark       int64
+	Generation int64
+	// LastOwner was granted the mark, at LastAt.
+	LastOwner string
+	LastAt    time.Time
+	// Holder is nil where nobody holds the lock.
+	Holder *Holder
+	// Queue is how many wait for it in the process that answered.
+	Queue int
+}
+
+// Acquisition asks for a lock.
+type Acquisition struct {
+	Scope string
+	// Owner is a label for people, such as user@host.
+	Owner string
+	// TTL is the length of the lease, 1 s to 24 h; the service's default, 30 s,
+	// where zero.
+	TTL time.Duration
+	// Wait is how long to wait for a lock that is held; any length.
+	Wait time.Duration
+}
+
+type leaseJSON struct {
+	Scope       string
+	Token       int64
+	Owner       string
+	TTL         string
+	ExpiresAt   time.Time `json:"expires_at"`
+	ExpiresInMS int64     `json:"expires_in_ms"`
+	Settled     bool
+}
+
+func (l *leaseJSON) lease(asked time.Time) Lease {
+	// A ttl that does not parse cannot come from the service; zero is harmless.
+	ttl, _ := time.ParseDuration(l.TTL)
+	return Lease{Scope: l.Scope, Token: l.Token, Owner: l.Owner, TTL: ttl, ExpiresAt: l.ExpiresAt,
+		Deadline: asked.Add(time.Duration(l.ExpiresInMS) * time.Millisecond), Settled: l.Settled}
+}
+
+type holderJSON struct {
+	AccessKey   string `json:"access_key"`
+	Owner       string
+	Token       int64
+	GrantedAt   time.Time `json:"granted_at"`
+	ExpiresAt   time.Time `json:"expires_at"`
+	ExpiresInMS int64     `json:"expires_in_ms"`
+}
+
+func (h *holderJSON) holder() *Holder {
+	return &Holder{h.AccessKey, h.Owner, h.Token, h.GrantedAt, h.ExpiresAt, time.Duration(h.ExpiresInMS) * time.Millisecond}
+}
+
+type lockBody struct {
+	Scope  string `json:"scope"`
+	Owner  string `json:"owner,omitempty"`
+	Token  int64  `json:"token,omitempty"`
+	TTL    string `json:"ttl,omitempty"`
+	Wait   string `json:"wait,omitempty"`
+	To     int64  `json:"to,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func text(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
+// Acquire takes a lock, or fails with [ErrHeld] when it is still held after the
+// wait. If ctx ends while the answer is under way the lock may have been
+// granted; it is free again when the lease is over.
+//
+// The deadline of the lease counts from the beginning of the call that got it,
+// waiting included: renew once before starting to work.
+func (c *Client) Acquire(ctx context.Context, a Acquisition) (Lease, error) {
+	until := time.Now().Add(a.Wait)
+	for {
+		wait := min(max(time.Until(until), 0), maxWait)
+		l, err := c.lease(ctx, callTime+wait, "locks/acquire", lockBody{Scope: a.Scope, Owner: a.Owner, TTL: text(a.TTL), Wait: text(wait)})
+		if !isHeld(err) || !time.Now().Before(until) {
+			return l, err
+		}
+	}
+}
+
+// Take takes a lock by force, whoever holds it; that needs the right admin. The
+// reason is recorded.
+func (c *Client) Take(ctx context.Context, scope, owner string, ttl time.Duration, reason string) (Lease, error) {
+	return c.lease(ctx, callTime, "locks/take", lockBody{Scope: scope, Owner: owner, TTL: text(ttl), Reason: reason})
+}
+
+// Renew extends a lease by ttl; zero: by what it had. [ErrLost]: stop working.
+func (c *Client) Renew(ctx context.Context, scope string, token int64, ttl time.Duration) (Lease, error) {
+	return c.lease(ctx, callTime, "locks/renew", lockBody{Scope: scope, Token: token, TTL: text(ttl)})
+}
+
+func (c *Client) lease(ctx context.Context, within time.Duration, path string, body lockBody) (Lease, error) {
+	var l leaseJSON
+	asked := time.Now()
+	if err := c.call(ctx, within, http.MethodPost, path, body, &l); err != nil {
+		return Lease{}, err
+	}
+	if l.Token < 1 {
+		return Lease{}, fmt.Errorf("%w: %s does not answer as s3fence does: a lease without a token", ErrUnreachable, c.base)
+	}
+	return l.lease(asked), nil
+}
+
+// Release ends a lease. Releasing again is fine while nobody else was granted
+// the lock; then it is [ErrLost].
+func (c *Client) Release(ctx context.Context, scope string, token int64) error {
+	return c.call(ctx, callTime, http.MethodPost, "locks/release", lockBody{Scope: scope, Token: token}, new(struct{}))
+}
+
+// Check compares a token with the mark, for resources that are not S3; it
+// advises only. [ErrStale] below the mark. It returns the mark.
+func (c *Client) Check(ctx context.Context, scope string, token int64) (highest int64, err error) {
+	var out struct{ Highest int64 }
+	err = c.call(ctx, callTime, http.MethodPost, "check", lockBody{Scope: scope, Token: token}, &out)
+	return out.Highest, err
+}
+
+// List returns a page of the scopes that the caller may see and whose name
+// begins with prefix and lies above after. next is empty on the last page, and
+// after for the next one otherwise. limit is 1 to 1000.
+func (c *Client) List(ctx context.Context, prefix, after string, limit int) (scopes []Scope, next string, err error) {
+	q := url.Values{"limit": {strconv.Itoa(limit)}}
+	if prefix != "" {
+		q.Set("prefix", prefix)
+	}
+	if after != "" {
+		q.Set("after", after)
+	}
+	var out struct {
+		Scopes []struct {
+			Scope      string
+			Mark       int64
+			Generation int64
+			LastOwner  string    `json:"last_owner"`
+			LastAt     time.Time `json:"last_at"`
+			Holder     *holderJSON
+			Queue      int
+		}
+		Next string
+	}
+	if err := c.call(ctx, callTime, http.MethodGet, "locks?"+q.Encode(), nil, &out); err != nil {
+		return nil, "", err
+	}
+	for _, s := range out.Scopes {
+		sc := Scope{Scope: s.Scope, Mark: s.Mark, Generation: max(s.Generation, 1), LastOwner: s.LastOwner, LastAt: s.LastAt, Queue: s.Queue}
+		if s.Holder != nil {
+			sc.Holder = s.Holder.holder()
+		}
+		scopes = append(scopes, sc)
+	}
+	return scopes, out.Next, nil
+}
+
+// Raise raises the mark of a scope and ends every lease below it; that needs the
+// right admin. to is zero to let s3fence choose, which is the rule for its own
+// tokens; with an external issuer it is the new mark. It returns the mark.
+func (c *Client) Raise(ctx context.Context, scope string, to int64, reason string) (mark int64, err error) {
+	var out struct{ Mark int64 }
+	err = c.call(ctx, callTime, http.MethodPost, "scopes/raise", lockBody{Scope: scope, To: to, Reason: reason}, &out)
+	return out.Mark, err
+}
+
+// Reset begins a new generation of a scope whose external issuer started over;
+// that needs the right admin. It returns the generation, which requests must
+// name from then on.
+func (c *Client) Reset(ctx context.Context, scope, reason string) (generation int64, err error) {
+	var out struct{ Generation int64 }
+	err = c.call(ctx, callTime, http.MethodPost, "scopes/reset", lockBody{Scope: scope, Reason: reason}, &out)
+	return out.Generation, err
+}

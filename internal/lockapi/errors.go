@@ -1,0 +1,133 @@
+package lockapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/locks"
+	"github.com/s3fence/s3fence/internal/sigv4"
+	"github.com/s3fence/s3fence/internal/state"
+)
+
+// Errors that are of this API alone.
+var (
+	errBadRequest = errors.New("the request cannot be understood")
+	errTooLarge   = errors.New("the body is too large")
+	errDenied     = errors.New("access denied")
+	errNoCall     = errors.New("there is no such call")
+	errMethod     = errors.New("the call has other methods")
+	errNotBuilt   = errors.New("the call is not available in this version")
+)
+
+// answer is how an error reads for a client.
+type answer struct {
+	err    error
+	status int
+	code   string
+}
+
+// answers is every status and code of this API but those of signatures, which
+// have a table of their own. The first that an error wraps counts, so what says
+// most about the outcome stands above.
+var answers = []answer{
+	{err: state.ErrUnknown, status: http.StatusGatewayTimeout, code: "OutcomeUnknown"},
+
+	{err: locks.ErrHeld, status: http.StatusConflict, code: "LockHeld"},
+	{err: locks.ErrLost, status: http.StatusPreconditionFailed, code: "LockLost"},
+	{err: locks.ErrStale, status: http.StatusPreconditionFailed, code: "StaleFencingToken"},
+	{err: locks.ErrNeverGranted, status: http.StatusBadRequest, code: "InvalidFencingToken"},
+	{err: locks.ErrOtherHolder, status: http.StatusForbidden, code: "OtherHolder"},
+	{err: locks.ErrNoSuchGuard, status: http.StatusNotFound, code: "NoSuchGuard"},
+	{err: locks.ErrScopeOverlap, status: http.StatusConflict, code: "ScopeOverlap"},
+	{err: locks.ErrNoLocks, status: http.StatusBadRequest, code: "NoLocks"},
+	{err: locks.ErrInvalid, status: http.StatusBadRequest, code: "InvalidArgument"},
+	{err: locks.ErrNotActive, status: http.StatusServiceUnavailable, code: "GuardNotActive"},
+	{err: locks.ErrCrowded, status: http.StatusServiceUnavailable, code: "SlowDown"},
+
+	{err: guards.ErrInvalid, status: http.StatusBadRequest, code: "InvalidArgument"},
+	{err: guards.ErrNotBuilt, status: http.StatusNotImplemented, code: "NotImplemented"},
+	{err: guards.ErrOverlap, status: http.StatusConflict, code: "GuardOverlap"},
+	{err: guards.ErrDiffers, status: http.StatusConflict, code: "GuardDiffers"},
+	{err: guards.ErrFixed, status: http.StatusConflict, code: "GuardFixed"},
+	{err: guards.ErrHoldsObjects, status: http.StatusConflict, code: "GuardHoldsObjects"},
+	{err: guards.ErrMark, status: http.StatusConflict, code: "MarkOutOfRange"},
+	{err: guards.ErrNoSuchGuard, status: http.StatusNotFound, code: "NoSuchGuard"},
+	{err: guards.ErrChanging, status: http.StatusServiceUnavailable, code: "GuardNotActive"},
+
+	{err: fence.ErrBadToken, status: http.StatusBadRequest, code: "InvalidFencingToken"},
+	{err: fence.ErrBadScope, status: http.StatusBadRequest, code: "InvalidScope"},
+	{err: errBadRequest, status: http.StatusBadRequest, code: "BadRequest"},
+	{err: errTooLarge, status: http.StatusRequestEntityTooLarge, code: "EntityTooLarge"},
+	{err: errDenied, status: http.StatusForbidden, code: "AccessDenied"},
+	{err: errNoCall, status: http.StatusNotFound, code: "NoSuchCall"},
+	{err: errMethod, status: http.StatusMethodNotAllowed, code: "MethodNotAllowed"},
+	{err: errNotBuilt, status: http.StatusNotImplemented, code: "NotImplemented"},
+	{err: sigv4.ErrAnonymous, status: http.StatusForbidden, code: "AccessDenied"},
+
+	{err: state.ErrBusy, status: http.StatusServiceUnavailable, code: "SlowDown"},
+	{err: state.ErrUnavailable, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
+	{err: guards.ErrLeaseOver, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
+	// A call of several steps that ran out of time may have taken some of them.
+	{err: context.DeadlineExceeded, status: http.StatusGatewayTimeout, code: "OutcomeUnknown"},
+	{err: context.Canceled, status: http.StatusGatewayTimeout, code: "OutcomeUnknown"},
+}
+
+var internalError = answer{status: http.StatusInternalServerError, code: "InternalError"}
+
+// answerTo finds the answer to an error, and its message.
+func answerTo(err error) (answer, string) {
+	if e, ok := errors.AsType[*sigv4.Error](err); ok {
+		return answer{status: e.Status(), code: string(e.Code)}, e.Message
+	}
+	if errors.Is(err, sigv4.ErrAnonymous) {
+		err = fmt.Errorf("%w: sign it, as with curl --aws-sigv4 aws:amz:us-east-1:s3 --user KEY:SECRET", sigv4.ErrAnonymous)
+	}
+	for _, a := range answers {
+		if errors.Is(err, a.err) {
+			return a, err.Error()
+		}
+	}
+	return internalError, "an internal error; the request id finds it in the log"
+}
+
+// extra is what a program may need of an error besides its code.
+func extra(err error) map[string]any {
+	switch e := cause(err).(type) {
+	case *locks.HeldError:
+		return map[string]any{"scope": e.Scope.String(), "holder": holderOf(e.By)}
+	case *locks.LostError:
+		return map[string]any{"scope": e.Scope.String(), "token": token(e.Token), "highest": token(e.Highest)}
+	case *locks.TokenError:
+		return map[string]any{"scope": e.Scope.String(), "token": token(e.Token), "highest": token(e.Highest)}
+	case *locks.NoSuchGuardError:
+		return map[string]any{"scope": e.Scope.String(), "command": e.Command()}
+	case *locks.ScopeOverlapError:
+		out := map[string]any{"scope": e.Scope.String(), "guard": e.Guard.String()}
+		if !e.Parent.IsZero() {
+			out["parent"] = e.Parent.String()
+		}
+		return out
+	case *guards.OverlapError:
+		return map[string]any{"pattern": e.Pattern.String(), "with": e.With.String()}
+	case *guards.HoldsObjectsError:
+		return map[string]any{"pattern": e.Guard.Pattern.String(), "object": e.Object.String(), "plain": e.Plain}
+	}
+	return nil
+}
+
+// cause is the first error of a chain that carries something for a program.
+func cause(err error) error {
+	for err != nil {
+		switch err.(type) {
+		case *locks.HeldError, *locks.LostError, *locks.TokenError, *locks.NoSuchGuardError, *locks.ScopeOverlapError,
+			*guards.OverlapError, *guards.HoldsObjectsError:
+			return err
+		}
+		err = errors.Unwrap(err)
+	}
+	return nil
+}

@@ -1,0 +1,326 @@
+package lockapi
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/locks"
+)
+
+// route is one call of the API.
+type route struct {
+	method, path string
+	about        string
+	do           func(*call) (status int, answer any, err error)
+	time         time.Duration
+	open         bool // needs no signature
+}
+
+func (s *server) routes() []route {
+	list := []route{
+		{http.MethodPost, "locks/acquire", "take a lock: scope, owner, ttl, wait", s.acquire, callTime + locks.MaxWait, false},
+		{http.MethodPost, "locks/renew", "extend a lease: scope, token, ttl", s.renew, callTime, false},
+		{http.MethodPost, "locks/release", "end a lease: scope, token", s.release, callTime, false},
+		{http.MethodPost, "locks/take", "take a lock by force: scope, owner, ttl, reason", s.take, callTime, false},
+		{http.MethodGet, "locks", "scopes with mark and holder: ?prefix, ?after, ?limit", s.list, callTime, false},
+		{http.MethodPost, "check", "compare a token with the mark: scope, token", s.check, callTime, false},
+		{http.MethodGet, "guards", "the guards", s.guards, callTime, false},
+		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump", s.addGuard, guardTime, false},
+		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump", s.setGuard, callTime, false},
+		{http.MethodDelete, "guards", "remove a guard: pattern", s.removeGuard, guardTime, false},
+		{http.MethodGet, "scopes", "as locks", s.list, callTime, false},
+		{http.MethodPost, "scopes/raise", "raise a mark: scope, to, reason", s.raise, callTime, false},
+		{http.MethodPost, "scopes/reset", "begin a new generation (external issuers): scope, reason", s.reset, callTime, false},
+	}
+	index := make([]map[string]string, 0, len(list))
+	for _, r := range list {
+		index = append(index, map[string]string{"method": r.method, "path": Prefix + r.path, "about": r.about})
+	}
+	list = append(list, route{http.MethodGet, "", "", func(*call) (int, any, error) {
+		return http.StatusOK, map[string]any{"service": "s3fence", "calls": index}, nil
+	}, callTime, true})
+	for _, r := range []struct{ method, path string }{
+		{http.MethodPost, "credentials"}, {http.MethodPost, "claims"}, {http.MethodGet, "events"},
+	} {
+		list = append(list, route{r.method, r.path, "", func(*call) (int, any, error) {
+			return 0, nil, fmt.Errorf("%w: %s", errNotBuilt, r.path)
+		}, callTime, true})
+	}
+	return list
+}
+
+// may refuses a caller without a right on all keys of a prefix.
+func (c *call) may(r auth.Right, bucket, prefix string) error {
+	if c.principal.MayUnder(r, bucket, prefix) {
+		return nil
+	}
+	return fmt.Errorf("%w: the access key %s does not have the right %s on s3://%s/%s", errDenied, c.principal.AccessKey, r, bucket, prefix)
+}
+
+// onScope reads the body and checks a right on its scope.
+func (c *call) onScope(v any, sc *scope, r auth.Right) (fence.Scope, error) {
+	if c.Header.Get("Idempotency-Key") != "" {
+		return fence.Scope{}, fmt.Errorf("%w: Idempotency-Key on lock calls; send the call without it", errNotBuilt)
+	}
+	if err := decode(c.body, v); err != nil {
+		return fence.Scope{}, err
+	}
+	s := fence.Scope(*sc)
+	if s.IsZero() {
+		return s, fmt.Errorf("%w: \"scope\" is missing", errBadRequest)
+	}
+	return s, c.may(r, s.Bucket(), s.Prefix())
+}
+
+type acquireBody struct {
+	Scope  scope    `json:"scope"`
+	Owner  string   `json:"owner"`
+	TTL    duration `json:"ttl"`
+	Wait   duration `json:"wait"`
+	Reason string   `json:"reason"`
+}
+
+func (c *call) request(sc fence.Scope, b acquireBody) locks.Request {
+	return locks.Request{Scope: sc, Holder: c.principal.AccessKey, Owner: b.Owner, TTL: time.Duration(b.TTL), Wait: time.Duration(b.Wait)}
+}
+
+func (s *server) acquire(c *call) (int, any, error) {
+	var b acquireBody
+	sc, err := c.onScope(&b, &b.Scope, auth.Lock)
+	if err != nil {
+		return 0, nil, err
+	}
+	if b.Reason != "" {
+		return 0, nil, fmt.Errorf("%w: \"reason\" belongs to locks/take", errBadRequest)
+	}
+	l, err := s.Locks.Acquire(c.Context(), c.request(sc, b))
+	return http.StatusOK, leaseOf(l), err
+}
+
+func (s *server) take(c *call) (int, any, error) {
+	var b acquireBody
+	sc, err := c.onScope(&b, &b.Scope, auth.Admin)
+	if err != nil {
+		return 0, nil, err
+	}
+	if b.Wait != 0 {
+		return 0, nil, fmt.Errorf("%w: \"wait\" belongs to locks/acquire; taking by force does not wait", errBadRequest)
+	}
+	l, err := s.Locks.Take(c.Context(), c.request(sc, b), b.Reason)
+	return http.StatusOK, leaseOf(l), err
+}
+
+func (s *server) renew(c *call) (int, any, error) {
+	var b struct {
+		Scope scope    `json:"scope"`
+		Token token    `json:"token"`
+		TTL   duration `json:"ttl"`
+	}
+	sc, err := c.onScope(&b, &b.Scope, auth.Lock)
+	if err != nil {
+		return 0, nil, err
+	}
+	l, err := s.Locks.Renew(c.Context(), sc, fence.Token(b.Token), c.principal.AccessKey, time.Duration(b.TTL))
+	return http.StatusOK, leaseOf(l), err
+}
+
+type tokenBody struct {
+	Scope scope `json:"scope"`
+	Token token `json:"token"`
+}
+
+func (s *server) release(c *call) (int, any, error) {
+	var b tokenBody
+	sc, err := c.onScope(&b, &b.Scope, auth.Lock)
+	if err != nil {
+		return 0, nil, err
+	}
+	err = s.Locks.Release(c.Context(), sc, fence.Token(b.Token), c.principal.AccessKey)
+	return http.StatusOK, map[string]any{"scope": sc.String(), "token": b.Token, "released": true}, err
+}
+
+func (s *server) check(c *call) (int, any, error) {
+	var b tokenBody
+	sc, err := c.onScope(&b, &b.Scope, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	if !c.sees(sc.Bucket(), sc.Prefix()) {
+		return 0, nil, c.may(auth.Lock, sc.Bucket(), sc.Prefix())
+	}
+	m, err := s.Locks.Check(c.Context(), sc, fence.Token(b.Token))
+	return http.StatusOK, map[string]any{"scope": sc.String(), "token": b.Token, "highest": token(m.Token)}, err
+}
+
+// sees reports whether the caller may learn who holds what under a prefix: each
+// right lets it.
+func (c *call) sees(bucket, prefix string) bool {
+	for _, r := range []auth.Right{auth.Lock, auth.Read, auth.Write, auth.Admin} {
+		if c.principal.MayUnder(r, bucket, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *server) list(c *call) (int, any, error) {
+	q := c.URL.Query()
+	limit := locks.MaxPage
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > locks.MaxPage {
+			return 0, nil, fmt.Errorf("%w: limit is a number from 1 to %d", errBadRequest, locks.MaxPage)
+		}
+		limit = n
+	}
+	page, more, err := s.Locks.List(c.Context(), q.Get("prefix"), q.Get("after"), limit)
+	if err != nil {
+		return 0, nil, err
+	}
+	// A page may show fewer than the limit, since it leaves out what the caller
+	// may not see; "next" alone says whether there is more.
+	scopes := []scopeJSON{}
+	for _, st := range page {
+		if c.sees(st.Scope.Bucket(), st.Scope.Prefix()) {
+			scopes = append(scopes, scopeOf(st))
+		}
+	}
+	out := map[string]any{"scopes": scopes}
+	if more {
+		out["next"] = page[len(page)-1].Scope.String()
+	}
+	return http.StatusOK, out, nil
+}
+
+func (s *server) raise(c *call) (int, any, error) {
+	var b struct {
+		Scope  scope  `json:"scope"`
+		To     token  `json:"to"`
+		Reason string `json:"reason"`
+	}
+	sc, err := c.onScope(&b, &b.Scope, auth.Admin)
+	if err != nil {
+		return 0, nil, err
+	}
+	m, err := s.Locks.Raise(c.Context(), sc, fence.Token(b.To), c.principal.AccessKey, b.Reason)
+	return http.StatusOK, marked(sc, m), err
+}
+
+func (s *server) reset(c *call) (int, any, error) {
+	var b struct {
+		Scope  scope  `json:"scope"`
+		Reason string `json:"reason"`
+	}
+	sc, err := c.onScope(&b, &b.Scope, auth.Admin)
+	if err != nil {
+		return 0, nil, err
+	}
+	m, err := s.Locks.Reset(c.Context(), sc, c.principal.AccessKey, b.Reason)
+	return http.StatusOK, marked(sc, m), err
+}
+
+func marked(sc fence.Scope, m fence.Mark) any {
+	return map[string]any{"scope": sc.String(), "mark": token(m.Token), "generation": int64(m.Current())}
+}
+
+func (s *server) guards(c *call) (int, any, error) {
+	list, err := s.Guards.List(c.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	seen := []guardJSON{}
+	for _, g := range list {
+		if c.principal.MaySomewhere(auth.All, g.Pattern.Bucket()) {
+			seen = append(seen, guardOf(g))
+		}
+	}
+	return http.StatusOK, map[string]any{"guards": seen}, nil
+}
+
+type guardBody struct {
+	Pattern pattern       `json:"pattern"`
+	Writes  *fence.Writes `json:"writes"`
+	Tokens  *fence.Tokens `json:"tokens"`
+	Issuer  *fence.Issuer `json:"issuer"`
+	MaxJump *token        `json:"max_jump"`
+}
+
+// onPattern reads the body and checks that the caller administers the pattern.
+func (c *call) onPattern(b *guardBody) (fence.Pattern, error) {
+	if err := decode(c.body, b); err != nil {
+		return fence.Pattern{}, err
+	}
+	p := fence.Pattern(b.Pattern)
+	if p.Bucket() == "" {
+		return p, fmt.Errorf("%w: \"pattern\" is missing", errBadRequest)
+	}
+	return p, c.may(auth.Admin, p.Bucket(), p.Literal())
+}
+
+func (s *server) addGuard(c *call) (int, any, error) {
+	var b guardBody
+	p, err := c.onPattern(&b)
+	if err != nil {
+		return 0, nil, err
+	}
+	g := fence.Guard{Pattern: p}
+	set(&g.Writes, b.Writes)
+	set(&g.Tokens, b.Tokens)
+	set(&g.Issuer, b.Issuer)
+	if b.MaxJump != nil {
+		g.MaxJump = int64(*b.MaxJump)
+	}
+	g, err = s.Guards.Add(c.Context(), g)
+	return http.StatusOK, guardOf(g), err
+}
+
+func set[T any](field *T, v *T) {
+	if v != nil {
+		*field = *v
+	}
+}
+
+func (s *server) setGuard(c *call) (int, any, error) {
+	var b guardBody
+	p, err := c.onPattern(&b)
+	if err != nil {
+		return 0, nil, err
+	}
+	change := guards.Change{Tokens: b.Tokens, Writes: b.Writes, Issuer: b.Issuer}
+	if b.MaxJump != nil {
+		n := int64(*b.MaxJump)
+		change.MaxJump = &n
+	}
+	g, err := s.Guards.Set(c.Context(), p, change)
+	return http.StatusOK, guardOf(g), err
+}
+
+func (s *server) removeGuard(c *call) (int, any, error) {
+	var b struct {
+		Pattern pattern `json:"pattern"`
+	}
+	// Many clients send no body with DELETE; the pattern may stand in the query.
+	if text := c.URL.Query().Get("pattern"); text != "" && len(c.body) == 0 {
+		p, err := fence.ParsePattern(text)
+		if err != nil {
+			return 0, nil, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+		b.Pattern = pattern(p)
+	} else if err := decode(c.body, &b); err != nil {
+		return 0, nil, err
+	}
+	p := fence.Pattern(b.Pattern)
+	if p.Bucket() == "" {
+		return 0, nil, fmt.Errorf("%w: \"pattern\" is missing", errBadRequest)
+	}
+	if err := c.may(auth.Admin, p.Bucket(), p.Literal()); err != nil {
+		return 0, nil, err
+	}
+	err := s.Guards.Remove(c.Context(), p)
+	return http.StatusOK, map[string]any{"pattern": p.String(), "removed": true}, err
+}

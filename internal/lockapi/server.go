@@ -1,0 +1,215 @@
+package lockapi
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/locks"
+	"github.com/s3fence/s3fence/internal/pause"
+	"github.com/s3fence/s3fence/internal/sigv4"
+)
+
+// Prefix is where the API stands; no bucket can have that name.
+const Prefix = "/-/v1/"
+
+// Bounds of a call.
+const (
+	maxBody = 64 << 10
+	// callTime bounds a call, guardTime one that adds or removes a guard: it may
+	// wait for a lease and for the copying of what exists.
+	callTime  = 30 * time.Second
+	guardTime = 10 * time.Minute
+	// bodyTime bounds how long a client may take to send its body.
+	bodyTime = 20 * time.Second
+)
+
+// Locks is the lock service; *locks.Service is one.
+type Locks interface {
+	Acquire(ctx context.Context, r locks.Request) (locks.Lease, error)
+	Take(ctx context.Context, r locks.Request, reason string) (locks.Lease, error)
+	Renew(ctx context.Context, sc fence.Scope, token fence.Token, holder string, ttl time.Duration) (locks.Lease, error)
+	Release(ctx context.Context, sc fence.Scope, token fence.Token, holder string) error
+	List(ctx context.Context, prefix, after string, limit int) (page []locks.Status, more bool, err error)
+	Check(ctx context.Context, sc fence.Scope, token fence.Token) (fence.Mark, error)
+	Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string) (fence.Mark, error)
+	Reset(ctx context.Context, sc fence.Scope, accessKey, reason string) (fence.Mark, error)
+}
+
+// Guards changes the guard list; *guards.Admin is one.
+type Guards interface {
+	List(ctx context.Context) ([]fence.Guard, error)
+	Add(ctx context.Context, g fence.Guard) (fence.Guard, error)
+	Set(ctx context.Context, p fence.Pattern, c guards.Change) (fence.Guard, error)
+	Remove(ctx context.Context, p fence.Pattern) error
+}
+
+// Principals finds who an access key acts as; *auth.Keyring is one.
+type Principals interface {
+	Principal(ctx context.Context, accessKey, sessionToken string) (*auth.Principal, error)
+}
+
+// Options are what the API stands on; all but Logger are required.
+type Options struct {
+	Verifier   *sigv4.Verifier
+	Principals Principals
+	Locks      Locks
+	Guards     Guards
+	// Logger is told of internal errors; slog.Default() where nil.
+	Logger *slog.Logger
+}
+
+type server struct {
+	Options
+}
+
+// call is one signed request.
+type call struct {
+	*http.Request
+	principal *auth.Principal
+	body      []byte
+}
+
+// New makes the handler of everything under [Prefix].
+func New(o Options) http.Handler {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	s := &server{o}
+	r := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	for _, route := range s.routes() {
+		r.Handle(Prefix+route.path, s.handle(route)).Methods(route.method)
+	}
+	r.NotFoundHandler = s.refuse(func(r *http.Request) error {
+		return fmt.Errorf("%w: %s; GET %s lists the calls", errNoCall, clip(r.URL.EscapedPath()), Prefix)
+	})
+	r.MethodNotAllowedHandler = s.refuse(func(r *http.Request) error {
+		return fmt.Errorf("%w: %s does not take %s; GET %s lists the calls", errMethod, clip(r.URL.EscapedPath()), clip(r.Method), Prefix)
+	})
+	return r
+}
+
+func clip(s string) string {
+	const most = 80
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+func (s *server) refuse(why func(*http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, identify(w), why(r)) })
+}
+
+// identify gives the request an id, which finds it in the logs.
+func identify(w http.ResponseWriter) string {
+	id := rand.Text()
+	w.Header().Set("X-Amz-Request-Id", id)
+	return id
+}
+
+// handle is what all calls have in common: id, signature, body, deadline, one
+// place for answers, and no panic that reaches the server.
+func (s *server) handle(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := identify(w)
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.fail(w, r, id, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			}
+		}()
+		ctx, cancel := context.WithTimeout(r.Context(), rt.time)
+		defer cancel()
+		c := &call{Request: r.WithContext(ctx)}
+		if !rt.open {
+			if err := s.admit(w, c); err != nil {
+				s.fail(w, r, id, err)
+				return
+			}
+		}
+		status, v, err := rt.do(c)
+		pause.At(pause.BeforeAnswer)
+		if err != nil {
+			s.fail(w, r, id, err)
+			return
+		}
+		write(w, status, v)
+	})
+}
+
+// admit verifies the signature and reads the body that it covers.
+func (s *server) admit(w http.ResponseWriter, c *call) error {
+	// The deadline is taken off again: past it the server would take the client
+	// for gone while it waits for a lock.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime))
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	if c.ContentLength > maxBody {
+		return fmt.Errorf("%w: %d bytes; at most %d are taken", errTooLarge, c.ContentLength, maxBody)
+	}
+	signed, err := s.Verifier.VerifyBuffered(c.Request, maxBody)
+	if err != nil {
+		return err
+	}
+	if c.principal, err = s.Principals.Principal(c.Context(), signed.AccessKey, signed.SessionToken); err != nil {
+		return fmt.Errorf("%w: %w", errDenied, err)
+	}
+	if c.Method != http.MethodGet && (signed.Payload == sigv4.PayloadUnsigned || signed.Kind == sigv4.KindPresigned) {
+		return fmt.Errorf("%w: the body must be covered by the signature; send its SHA-256 as x-amz-content-sha256", errBadRequest)
+	}
+	body, err := signed.Body(c.Request, sigv4.BodyOptions{})
+	if err != nil {
+		return err
+	}
+	if c.body, err = io.ReadAll(io.LimitReader(body, maxBody+1)); err != nil {
+		return err
+	}
+	if len(c.body) > maxBody {
+		return fmt.Errorf("%w: at most %d bytes are taken", errTooLarge, maxBody)
+	}
+	return nil
+}
+
+// fail writes an error.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, id string, err error) {
+	a, message := answerTo(err)
+	if a.status >= http.StatusInternalServerError && r.Context().Err() == nil {
+		s.Logger.Error("lock API call failed", "request_id", id, "method", r.Method, "path", clip(r.URL.EscapedPath()), "status", a.status, "error", err)
+	}
+	if a.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	body := map[string]any{"code": a.code, "message": message, "request_id": id}
+	for k, v := range extra(err) {
+		body[k] = v
+	}
+	write(w, a.status, body)
+}
+
+func write(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		// Only our own types get here, and they all marshal.
+		panic(err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// The client's end of the connection is its own business.
+	_, _ = w.Write(append(b, '\n'))
+}
