@@ -321,3 +321,9 @@ func contentMD5(body string) string {
 	sum := md5.Sum([]byte(body))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
+
+// hexMD5 is the ETag, without quotes, of an object that was sent in one piece.
+func hexMD5(body string) string {
+	sum := md5.Sum([]byte(body))
+	return hex.EncodeToString(sum[:])
+}
