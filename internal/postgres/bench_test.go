@@ -112,7 +112,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	for _, refs := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("refs=%d", refs), func(b *testing.B) {
-			for n := range b.N {
+			for n := 0; b.Loop(); n++ {
 				v, err := db.Read(b.Context(), query(n, refs))
 				if err != nil || len(v.Objects) != refs {
 					b.Fatal(err, len(v.Objects))
@@ -121,7 +121,7 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 	b.Run("refs=1,scopes=1", func(b *testing.B) {
-		for n := range b.N {
+		for n := 0; b.Loop(); n++ {
 			q := query(n, 1)
 			q.Scopes = []fence.Scope{sc}
 			if _, err := db.Read(b.Context(), q); err != nil {
@@ -145,7 +145,7 @@ func BenchmarkRead(b *testing.B) {
 // BenchmarkGrant draws a token and raises a mark, one after the other.
 func BenchmarkGrant(b *testing.B) {
 	db, sc := durable(b), benchScope(b)
-	for range b.N {
+	for b.Loop() {
 		err := state.Run(b.Context(), db, &state.Tx{
 			Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}},
 			Decide: func(v *state.View) (state.Changes, error) {

@@ -76,7 +76,7 @@ func lostConnection(ctx context.Context, err error) bool {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Code == adminShutdown || pg.Code == crashShutdown
+		return pg.Code == adminShutdown || pg.Code == crashShutdown || strings.HasPrefix(pg.Code, "08")
 	}
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	return !connecting

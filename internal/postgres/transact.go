@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,6 +76,10 @@ func (db *DB) Transact(ctx context.Context, tx *state.Tx) error {
 	if changes.Empty() {
 		rollback(conn.Conn())
 		return nil
+	}
+	if err := lockedExclusively(tx, view, &changes); err != nil {
+		rollback(conn.Conn())
+		return err
 	}
 	f := &pipeline{}
 	f.exec(insertOutcome, outcomeDay(tx.ID), pgUUID(tx.ID), state.Committed)
@@ -182,9 +187,29 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 	for s := range view.Missed {
 		delete(view.Scopes, s)
 	}
-	view.Draw = func() (fence.Token, error) { return draw(ctx, conn) }
+	view.Draw = func() (fence.Token, error) {
+		if !slices.ContainsFunc(tx.Scopes, func(l state.ScopeLock) bool { return l.Mode == state.Exclusive && !view.Missed[l.Scope] }) {
+			return 0, errDrawUnlocked
+		}
+		return draw(ctx, conn)
+	}
 	view.Lift = func(t fence.Token) error { return lift(ctx, conn, t) }
 	return view, lastGuard, nil
+}
+
+var errDrawUnlocked = errors.New("a token was drawn by a transaction that holds no scope exclusively (F2)")
+
+// lockedExclusively refuses to write a scope that the transaction does not hold
+// exclusively: somebody may be committing under the mark that it read (F4). A bug
+// of the caller, so no sentinel.
+func lockedExclusively(tx *state.Tx, v *state.View, c *state.Changes) error {
+	for i := range c.Scopes {
+		s := c.Scopes[i].Scope
+		if v.Missed[s] || !slices.Contains(tx.Scopes, state.ScopeLock{Scope: s, Mode: state.Exclusive}) {
+			return fmt.Errorf("scope %s is written by a transaction that does not hold it exclusively", s)
+		}
+	}
+	return nil
 }
 
 func newView() *state.View {
