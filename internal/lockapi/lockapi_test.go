@@ -277,13 +277,38 @@ func TestSignatures(t *testing.T) {
 	status, out = w.answer(req)
 	assert.Equal(t, http.StatusOK, status, out)
 
-	status, out = w.answer(w.sign("POST", "/-/v1/locks/acquire", `{"scope":"s3://data/jobs/"}`, sha(`{"scope":"s3://data/jobs/"}`),
-		func(r *http.Request) { r.Header.Set("Idempotency-Key", "k") }))
-	assert.Equal(t, http.StatusNotImplemented, status, out)
-
 	status, text, _ = w.raw("GET", "/-/v1/", "")
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, text, "/-/v1/locks/acquire")
+}
+
+// A repeated call with an Idempotency-Key is given the first one's answer; one
+// that differs, or has no key, is a call of its own.
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.as("root").AddGuard(t.Context(), client.Guard{Pattern: jobs})
+	require.NoError(t, err)
+	post := func(path, body, key string) (int, map[string]any) {
+		return w.answer(w.sign("POST", path, body, sha(body), func(r *http.Request) { r.Header.Set("Idempotency-Key", key) }))
+	}
+	const acquire, body = "/-/v1/locks/acquire", `{"scope":"s3://data/jobs/","wait":"100ms"}`
+	for range 3 {
+		status, out := post(acquire, body, "a")
+		require.Equal(t, http.StatusOK, status, out)
+		assert.Equal(t, 1.0, out["token"])
+	}
+	status, _ := post(acquire, body, "b")
+	assert.Equal(t, http.StatusConflict, status)
+	status, _ = post(acquire, `{"scope":"s3://data/jobs/"}`, "a")
+	assert.Equal(t, http.StatusConflict, status, "another body")
+	for range 2 {
+		status, out := post("/-/v1/locks/take", `{"scope":"s3://data/jobs/","reason":"r"}`, "a")
+		require.Equal(t, http.StatusOK, status, out)
+		assert.Equal(t, 2.0, out["token"])
+	}
+	status, _ = post(acquire, body, strings.Repeat("k", 257))
+	assert.Equal(t, http.StatusBadRequest, status)
 }
 
 // JSON numbers: a token is written as a number and taken as either.

@@ -1,6 +1,7 @@
 package lockapi
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/locks"
+	"github.com/s3fence/s3fence/internal/state"
 )
 
 // route is one call of the API.
@@ -64,9 +66,6 @@ func (c *call) may(r auth.Right, bucket, prefix string) error {
 
 // onScope reads the body and checks a right on its scope.
 func (c *call) onScope(v any, sc *scope, r auth.Right) (fence.Scope, error) {
-	if c.Header.Get("Idempotency-Key") != "" {
-		return fence.Scope{}, fmt.Errorf("%w: Idempotency-Key on lock calls; send the call without it", errNotBuilt)
-	}
 	if err := decode(c.body, v); err != nil {
 		return fence.Scope{}, err
 	}
@@ -85,8 +84,21 @@ type acquireBody struct {
 	Reason string   `json:"reason"`
 }
 
-func (c *call) request(sc fence.Scope, b acquireBody) locks.Request {
-	return locks.Request{Scope: sc, Holder: c.principal.AccessKey, Owner: b.Owner, TTL: time.Duration(b.TTL), Wait: time.Duration(b.Wait)}
+// request is the lock that a body asks for. With an Idempotency-Key the repeated
+// call is given the first one's lease; renewals and releases need none, since
+// repeating them does no harm.
+func (c *call) request(sc fence.Scope, b acquireBody) (locks.Request, error) {
+	r := locks.Request{Scope: sc, Holder: c.principal.AccessKey, Owner: b.Owner, TTL: time.Duration(b.TTL), Wait: time.Duration(b.Wait)}
+	key := c.Header.Get("Idempotency-Key")
+	if len(key) > maxKey {
+		return r, fmt.Errorf("%w: Idempotency-Key has %d bytes; at most %d are taken", errBadRequest, len(key), maxKey)
+	}
+	if key != "" {
+		body := sha256.Sum256(c.body)
+		id := state.RetryID(sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %x", r.Holder, c.Method, c.URL.Path, key, body)))
+		r.Retry = &id
+	}
+	return r, nil
 }
 
 func (s *server) acquire(c *call) (int, any, error) {
@@ -98,7 +110,11 @@ func (s *server) acquire(c *call) (int, any, error) {
 	if b.Reason != "" {
 		return 0, nil, fmt.Errorf("%w: \"reason\" belongs to locks/take", errBadRequest)
 	}
-	l, err := s.Locks.Acquire(c.Context(), c.request(sc, b))
+	r, err := c.request(sc, b)
+	if err != nil {
+		return 0, nil, err
+	}
+	l, err := s.Locks.Acquire(c.Context(), r)
 	return http.StatusOK, leaseOf(l), err
 }
 
@@ -111,7 +127,11 @@ func (s *server) take(c *call) (int, any, error) {
 	if b.Wait != 0 {
 		return 0, nil, fmt.Errorf("%w: \"wait\" belongs to locks/acquire; taking by force does not wait", errBadRequest)
 	}
-	l, err := s.Locks.Take(c.Context(), c.request(sc, b), b.Reason)
+	r, err := c.request(sc, b)
+	if err != nil {
+		return 0, nil, err
+	}
+	l, err := s.Locks.Take(c.Context(), r, b.Reason)
 	return http.StatusOK, leaseOf(l), err
 }
 

@@ -27,6 +27,8 @@ const Prefix = "/-/v1/"
 // Bounds of a call.
 const (
 	maxBody = 64 << 10
+	// maxKey is the longest Idempotency-Key.
+	maxKey = 256
 	// callTime bounds a call, guardTime one that adds or removes a guard: it may
 	// wait for a lease and for the copying of what exists.
 	callTime  = 30 * time.Second

@@ -30,6 +30,10 @@ type Request struct {
 	TTL time.Duration
 	// Wait is how long to wait for a lock that is held, up to MaxWait.
 	Wait time.Duration
+	// Retry, where not nil, identifies the request over its repetitions: of all
+	// that carry it at most one is granted a lock, and the others are given that
+	// lease, or [ErrLost] once it is over.
+	Retry *state.RetryID
 }
 
 func (r *Request) check() error {
@@ -54,6 +58,14 @@ func (s *Service) Acquire(ctx context.Context, r Request) (Lease, error) {
 	g, err := s.guardOf(ctx, r.Scope)
 	if err != nil {
 		return Lease{}, err
+	}
+	if r.Retry != nil {
+		// Without a look first: the lock may be held by the request's own first try,
+		// which only the transaction knows.
+		lease, err := s.grant(ctx, g, r, false, "")
+		if !errors.Is(err, ErrHeld) || r.Wait == 0 {
+			return lease, err
+		}
 	}
 	if r.Wait == 0 {
 		return s.attempt(ctx, g, r)
@@ -155,15 +167,20 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 	var lease Lease
 	var was state.Scope
 	var now time.Time
+	repeated := false
 	pause.At(pause.BeforeRaise)
 	err := state.Run(ctx, s.state, &state.Tx{
 		Guards: []fence.GuardID{g.ID}, Scopes: []state.ScopeLock{{Scope: r.Scope, Mode: state.Exclusive}},
+		Retries: r.retries(),
 		Decide: func(v *state.View) (state.Changes, error) {
 			g, err := locksIn(v, g, r.Scope)
 			if err != nil {
 				return state.Changes{}, err
 			}
 			row := v.Scope(r.Scope, g.Writes)
+			if lease, repeated, err = r.repeated(v, &row); repeated || err != nil {
+				return state.Changes{}, err
+			}
 			if row.Held(v.Now) && !force {
 				return state.Changes{}, heldBy(&row, v.Now)
 			}
@@ -177,12 +194,20 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 			row.TTL, row.LeaseUntil = r.TTL, v.Now.Add(r.TTL)
 			begin(&row, v.Now)
 			lease = leaseOf(&row, v.Now)
-			return state.Changes{Scopes: []state.Scope{row}}, nil
+			return state.Changes{Scopes: []state.Scope{row}, Retries: r.remember(lease)}, nil
 		},
 	})
 	if err != nil {
 		s.alarm(ctx, r.Scope, err)
 		return Lease{}, wrap("granting the lock on "+r.Scope.String(), err)
+	}
+	if repeated {
+		// Not confirm: the lease is not given back for a repetition that fails, since
+		// an earlier try may have been answered.
+		if err := s.stand(ctx, lease); err != nil {
+			return Lease{}, err
+		}
+		return lease, nil
 	}
 	pause.At(pause.AfterRaise)
 	e := events.Event{Time: now, Kind: events.Granted, Scope: r.Scope, Token: lease.Mark.Token, Highest: was.Mark.Token,
@@ -220,28 +245,33 @@ func begin(row *state.Scope, now time.Time) {
 // confirm lets the witness stand for a committed grant. Who cannot be answered
 // does not hold: the lease is given back, and only the mark stays.
 func (s *Service) confirm(ctx context.Context, l Lease, holder string) (Lease, error) {
-	gone := ctx.Err()
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterGrant)
-	defer cancel()
-	var err error
-	if gone == nil && s.witness != nil {
-		if err = s.witness.Stand(late, l.Scope, l.Mark); err != nil {
-			err = unavailable(fmt.Errorf("the witness for token %d of %s does not stand: %w", l.Mark.Token, l.Scope, err))
-		}
-		gone = ctx.Err()
-	}
-	if err == nil && gone != nil {
-		err = fmt.Errorf("the caller has gone: %w", gone)
+	err := s.stand(ctx, l)
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("the caller has gone: %w", ctx.Err())
 	}
 	if err == nil {
 		return l, nil
 	}
-	back, cancelBack := context.WithTimeout(context.WithoutCancel(ctx), afterGrant)
-	defer cancelBack()
+	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterGrant)
+	defer cancel()
 	if rerr := s.Release(back, l.Scope, l.Mark.Token, holder); rerr != nil {
 		err = fmt.Errorf("%w (and the lease, not given back, ends by itself: %w)", err, rerr)
 	}
 	return Lease{}, err
+}
+
+// stand makes the witness stand for a lease before it is answered.
+func (s *Service) stand(ctx context.Context, l Lease) error {
+	if s.witness == nil || ctx.Err() != nil {
+		return nil
+	}
+	// A witness half written because the caller has just gone helps nobody.
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterGrant)
+	defer cancel()
+	if err := s.witness.Stand(late, l.Scope, l.Mark); err != nil {
+		return unavailable(fmt.Errorf("the witness for token %d of %s does not stand: %w", l.Mark.Token, l.Scope, err))
+	}
+	return nil
 }
 
 func heldBy(row *state.Scope, now time.Time) error {

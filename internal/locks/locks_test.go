@@ -511,6 +511,39 @@ func TestWitness(t *testing.T) {
 	assert.Equal(t, fence.Token(2), w.acquire(w.ask("bob")).Mark.Token)
 }
 
+// Of all tries of one request at most one is granted a lock; and a grant that
+// was given back, because its witness did not stand, is not answered later.
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("bucket gone")
+	fail := true
+	w := newWorld(t, locks.Options{Witness: witness(func(fence.Mark) error {
+		if fail {
+			return boom
+		}
+		return nil
+	})})
+	ask := func(id byte) locks.Request {
+		r := w.ask("ann")
+		r.Retry = &state.RetryID{id}
+		r.Wait = time.Millisecond
+		return r
+	}
+	_, err := w.locks.Acquire(t.Context(), ask(1))
+	require.ErrorIs(t, err, boom)
+	fail = false
+	_, err = w.locks.Acquire(t.Context(), ask(1))
+	require.ErrorIs(t, err, locks.ErrLost)
+	first := w.acquire(ask(2))
+	again := w.acquire(ask(2))
+	assert.Equal(t, first.Mark, again.Mark)
+	_, err = w.locks.Acquire(t.Context(), ask(3))
+	require.ErrorIs(t, err, locks.ErrHeld)
+	fail = true
+	_, err = w.locks.Acquire(t.Context(), ask(2))
+	require.ErrorIs(t, err, boom, "what is answered is witnessed")
+}
+
 // A lost answer to COMMIT is resolved: the grant is answered if it committed,
 // and nothing is granted twice if it did not.
 func TestLostCommits(t *testing.T) {
