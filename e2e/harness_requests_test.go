@@ -327,3 +327,9 @@ func hexMD5(body string) string {
 	sum := md5.Sum([]byte(body))
 	return hex.EncodeToString(sum[:])
 }
+
+// quantiles returns the median and the largest.
+func quantiles(d []time.Duration) (median, worst time.Duration) {
+	sorted := slices.Sorted(slices.Values(d))
+	return sorted[len(sorted)/2], sorted[len(sorted)-1]
+}

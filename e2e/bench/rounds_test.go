@@ -108,8 +108,12 @@ func (s *servers) oneRound(ctx context.Context, r *result, round int, length tim
 	wires := make([]*wire, r.callers)
 	for i := range wires {
 		wires[i] = newWire(e.addr)
-		defer wires[i].close()
 	}
+	defer func() {
+		for _, w := range wires {
+			w.close()
+		}
+	}()
 	// One request each opens the connection.
 	for i, w := range wires {
 		if _, err := w.send(ctx, &shots[i][len(shots[i])-1]); err != nil {

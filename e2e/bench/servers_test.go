@@ -79,7 +79,6 @@ func start(t *testing.T, binary string) *servers {
 		"upstreams":   map[string]any{"main": map[string]any{"endpoint": s.store.Endpoint, "region": region, "access_key": s.store.AccessKey, "secret_key": s.store.SecretKey}},
 		"credentials": []any{map[string]any{"access_key": caller.AccessKeyID, "secret_key": caller.SecretAccessKey, "rights": []string{"read", "write", "lock", "admin"}, "buckets": []string{"*"}}},
 		"guards":      []any{map[string]any{"pattern": sealedScope}},
-		"log":         map[string]any{"level": "warn"},
 	})
 	s.launch(t, binary, folder, config)
 	s.sides["unguarded"] = &endpoint{addr: listen, creds: caller, bucket: openBucket, prefix: "hot/"}
@@ -89,22 +88,30 @@ func start(t *testing.T, binary string) *servers {
 	return s
 }
 
-// launch migrates the database and starts the proxy.
+// launch migrates the database and starts the proxy: the binary, or where it is
+// empty this program itself with a profiler.
 func (s *servers) launch(t *testing.T, binary, folder, config string) {
 	t.Helper()
-	environment := []string{"HOME=" + folder, "PATH=/usr/bin:/bin", "TMPDIR=" + folder}
-	ctx, cancel := context.WithTimeout(t.Context(), readyWait)
-	defer cancel()
-	migrate := exec.CommandContext(ctx, binary, "migrate", "--config", config)
-	migrate.Env = environment
-	if out, err := migrate.CombinedOutput(); err != nil {
-		t.Fatalf("%s migrate: %v\n%s", binary, err, out)
-	}
 	serve := testserver.Spec{
 		Name: "s3fence", Path: binary, Args: []string{"serve", "--config", config},
-		Env: environment, Dir: folder, Log: filepath.Join(folder, "log"),
+		Env: []string{"HOME=" + folder, "PATH=/usr/bin:/bin", "TMPDIR=" + folder}, Dir: folder, Log: filepath.Join(folder, "log"),
 	}
 	var err error
+	if binary == "" {
+		s.profiler = freeAddr(t)
+		if serve.Path, err = os.Executable(); err != nil {
+			t.Fatal(err)
+		}
+		serve.Args, serve.Env = nil, append(serve.Env, configVariable+"="+config, pprofVariable+"="+s.profiler)
+	} else {
+		ctx, cancel := context.WithTimeout(t.Context(), readyWait)
+		defer cancel()
+		migrate := exec.CommandContext(ctx, binary, "migrate", "--config", config)
+		migrate.Env = serve.Env
+		if out, err := migrate.CombinedOutput(); err != nil {
+			t.Fatalf("%s migrate: %v\n%s", binary, err, out)
+		}
+	}
 	if s.proxy, err = testserver.Launch(serve); err != nil {
 		t.Fatal(err)
 	}
