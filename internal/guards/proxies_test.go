@@ -94,7 +94,7 @@ func TestGuardAddedUnderTraffic(t *testing.T) {
 						})
 					}
 				}
-				time.Sleep(30 * time.Second)
+				time.Sleep(tc.took + 4*time.Second)
 				if tc.frozen {
 					cancel()
 				}
@@ -104,7 +104,7 @@ func TestGuardAddedUnderTraffic(t *testing.T) {
 				require.NoError(t, err)
 				assert.LessOrEqual(t, took, tc.longer)
 				adopted := sealed(t, s, "data")
-				time.Sleep(time.Minute)
+				time.Sleep(tc.took + 12*time.Second)
 				stop()
 				wg.Wait()
 				n := 0
