@@ -55,6 +55,9 @@ func (rq *request) readSource() (*source, error) {
 	if fence.IsReserved(src.Key) {
 		return nil, object.ErrNoSuchKey
 	}
+	if rq.list.Guarded(src.Bucket) && fence.CheckKey(src.Key) != nil {
+		return nil, object.ErrNoSuchKey
+	}
 	if src.version != "" && rq.list.Guarded(src.Bucket) {
 		return nil, notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", src.Bucket)
 	}

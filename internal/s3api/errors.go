@@ -9,6 +9,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/sigv4"
@@ -99,7 +100,6 @@ var objectErrors = []struct {
 	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder"},
 	{object.ErrPartTooSmall, 400, "EntityTooSmall"},
 	{object.ErrInvalidRange, 416, "InvalidRange"},
-	{fence.ErrBadKey, 400, codeInvalidName},
 	{ErrNoSuchBucket, 404, "NoSuchBucket"},
 	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId"},
 	{auth.ErrBadToken, 400, "InvalidToken"},
@@ -123,16 +123,28 @@ func (rq *request) answerTo(err error) *apiError {
 		}
 	}
 	switch {
+	case errors.Is(err, fence.ErrBadKey):
+		return fail(http.StatusBadRequest, codeInvalidName, "%s", sentence(err.Error()))
 	case errors.Is(err, sigv4.ErrAnonymous):
 		return denied("Anonymous requests are not answered here. Sign the request with AWS4-HMAC-SHA256.")
+	case errors.Is(err, guarded.ErrOtherToken):
+		e := badToken("%s", sentence(err.Error()))
+		e.scope, e.token = rq.side.Scope, rq.side.Request.Token
+		return e
+	case errors.Is(err, guarded.ErrOtherStore):
+		return notImplemented("%s", sentence(err.Error()))
+	case errors.Is(err, guarded.ErrTooLarge):
+		return fail(http.StatusBadRequest, "EntityTooLarge", "%s", sentence(err.Error()))
 	case errors.Is(err, state.ErrUnknown):
 		return &apiError{status: 504, code: codeUnknown, cause: err,
 			message: "The answer to the commit was lost: it may or may not have taken effect. Look before you send it again."}
+	case errors.Is(err, guarded.ErrStore):
+		return unavailable(codeUnavailable, "The object store did not answer as it should; nothing was done. Send it again.", err)
 	case errors.Is(err, state.ErrUnavailable), errors.Is(err, guards.ErrLeaseOver), errors.Is(err, guards.ErrWentBack), errors.Is(err, state.ErrSchema):
 		return unavailable(codeUnavailable, "The state cannot be asked, so nothing was done. Send it again.", err)
 	case errors.Is(err, state.ErrBusy):
 		return unavailable(codeSlowDown, "The scope or the object is busy; nothing was done. Send it again.", err)
-	case errors.Is(err, guards.ErrGuarded), errors.Is(err, guards.ErrCut):
+	case errors.Is(err, guards.ErrGuarded), errors.Is(err, guards.ErrCut), errors.Is(err, guarded.ErrGuardGone):
 		return unavailable(codeSlowDown, "The guards of this bucket are being changed. Send it again.", err)
 	}
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
@@ -189,10 +201,11 @@ func signature(e *sigv4.Error) *apiError {
 	return out
 }
 
-// ourFault are the store's answers to what this proxy, not its client, did wrong.
+// ourFault are the store's answers to what this proxy, not its client, did
+// wrong. Redirects are of that kind, too.
 var ourFault = map[string]bool{
 	"InvalidAccessKeyId": true, "SignatureDoesNotMatch": true, "RequestTimeTooSkewed": true, "ExpiredToken": true, "InvalidToken": true,
-	"AuthorizationHeaderMalformed": true, "AuthorizationQueryParametersError": true, "PermanentRedirect": true, "TemporaryRedirect": true,
+	"AuthorizationHeaderMalformed": true, "AuthorizationQueryParametersError": true,
 	"XAmzContentSHA256Mismatch": true,
 }
 
@@ -207,11 +220,12 @@ func (rq *request) store(e *upstream.Error, cause error) *apiError {
 	switch {
 	case e.Outcome == upstream.NotSent:
 		return unavailable(codeUnavailable, "The object store cannot be reached; nothing was done. Send it again.", cause)
-	case judged && (ourFault[e.Code] || e.Code == "AccessDenied" && strings.Contains(e.Message, "expired")):
+	case e.Status/100 == 3 && e.Status != http.StatusNotModified,
+		judged && (ourFault[e.Code] || e.Code == "AccessDenied" && strings.Contains(e.Message, "expired")):
 		return unavailable(codeUnavailable, "The object store did not accept the proxy's own signature; nothing was done. The operator finds the cause in the log.", cause)
 	case rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
 		!rq.fenced && e.Status >= 300 && e.Code != "" && (e.Err == nil || !mutates):
-		return &apiError{status: relayed(e), code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503, header: rangeOf(e)}
+		return &apiError{status: e.Status, code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503, header: rangeOf(e)}
 	case !rq.fenced && judged:
 		// An <Error> in a 200 that says for sure that nothing was done.
 		return &apiError{status: 400, code: e.Code, message: e.Message, cause: cause}
@@ -220,15 +234,6 @@ func (rq *request) store(e *upstream.Error, cause error) *apiError {
 			message: "The object store's answer never came: the request may or may not have taken effect. Look before you send it again."}
 	}
 	return unavailable(codeUnavailable, "The object store did not answer as it should. Send it again.", cause)
-}
-
-// relayed is the status of an answer of the store; redirects of the store mean
-// nothing to our client.
-func relayed(e *upstream.Error) int {
-	if e.Status/100 == 3 && e.Status != http.StatusNotModified {
-		return http.StatusServiceUnavailable
-	}
-	return e.Status
 }
 
 // rangeOf keeps what belongs to a 416 and a 304.

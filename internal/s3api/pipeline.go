@@ -254,10 +254,13 @@ func (rq *request) serveObject() error {
 		return object.ErrNoSuchKey
 	}
 	if rq.list.Guarded(rq.bucket) {
-		if o.mutates() {
-			if err := fence.CheckKey(rq.key); err != nil {
+		if err := fence.CheckKey(rq.key); err != nil {
+			if o.mutates() {
 				return err
 			}
+			// Nothing under such a name was ever let in, and a store may take it for
+			// the name of a plain object that a guard hides.
+			return object.ErrNoSuchKey
 		}
 		if rq.has("versionId") {
 			return notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", rq.bucket)

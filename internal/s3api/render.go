@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -16,6 +17,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/s3fence/s3fence/internal/events"
+	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/state"
 )
 
 // ids makes request ids: unique in this process by a counter, and among
@@ -114,15 +117,17 @@ func (rq *request) render(e *apiError) {
 	rq.writeXML(e.status, x)
 }
 
-// tell hands a verdict of the fence to the observer.
+// tell hands a refusal of the fence, or a broken invariant, to the observer.
 func (rq *request) tell(e *apiError) {
-	switch e.code {
-	case codeStale, codeMissing, codeInvalidToken:
-	default:
+	kind := events.Refused
+	switch {
+	case errors.Is(e.cause, guarded.ErrLostBytes), errors.Is(e.cause, state.ErrMarkFalls):
+		kind = events.Alarm
+	case e.code != codeStale && e.code != codeMissing && e.code != codeInvalidToken:
 		return
 	}
 	ev := events.Event{
-		Kind: events.Refused, Scope: e.scope, Bucket: rq.bucket, Key: rq.key, Token: e.token, Highest: e.highest,
+		Kind: kind, Scope: e.scope, Bucket: rq.bucket, Key: rq.key, Token: e.token, Highest: e.highest,
 		AccessKey: rq.record.AccessKey, Operation: rq.record.Operation, RequestID: rq.record.RequestID, Code: e.code, Reason: e.message,
 	}
 	rq.s.observer.Observe(context.WithoutCancel(rq.ctx), ev)

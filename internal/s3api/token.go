@@ -78,7 +78,7 @@ func (p *presented) take(where string, tokens, scopes []string) error {
 		t, err := fence.ParseToken(s)
 		switch {
 		case err != nil:
-			return badToken("the fencing token in the %s: %v", where, err)
+			return badToken("the %s presents what is %v", where, err)
 		case p.token != 0 && p.token != t:
 			return badToken("the request presents two fencing tokens, %d and %d; send one", p.token, t)
 		}
@@ -88,7 +88,7 @@ func (p *presented) take(where string, tokens, scopes []string) error {
 		sc, g, err := fence.ParseScopeRef(s)
 		switch {
 		case err != nil:
-			return badToken("the scope in the %s: %v", where, err)
+			return badToken("the %s names what is %v", where, err)
 		case p.named && (p.scope != sc || p.generation != g):
 			return badToken("the request names two scopes, %s and %s; name one", p.scope, s)
 		}
