@@ -41,5 +41,5 @@ fuzz: ## every fuzz target for T=60s each
 	@scripts/fuzz.sh $(T)
 
 .PHONY: bench
-bench: ## benchmarks
-	@scripts/bench.sh
+bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH=-quick: one)
+	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m $(BENCH)

@@ -76,6 +76,13 @@ func (r *result) clientCPU() float64 {
 	return r.perOp(func(s *sample) time.Duration { return s.clientCPU })
 }
 
+func (r *result) storeCPU() float64 {
+	return r.perOp(func(s *sample) time.Duration { return s.storeCPU })
+}
+func (r *result) databaseCPU() float64 {
+	return r.perOp(func(s *sample) time.Duration { return s.databaseCPU })
+}
+
 func (r *result) peak() (most int64) {
 	for _, s := range r.samples {
 		most = max(most, s.peak)
@@ -88,15 +95,17 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // table prints all cases, one line for each side.
 func table(w io.Writer, results []*result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "case\tcallers\tside\tops/s\tp50 ms\tp99 ms\tratio\tproxy CPU ms/op\tclient CPU ms/op\tproxy peak MiB\t")
+	fmt.Fprintln(t, "\t\t\t\t\t\t\tCPU ms/op:\t\t\t\tproxy\t")
+	fmt.Fprintln(t, "case\tcallers\tside\tops/s\tp50 ms\tp99 ms\tratio\tproxy\tdatabase\tstore\tclient\tpeak MiB\t")
 	for _, r := range results {
-		ratio, cpu, peak := "", "", ""
+		ratio, proxy, database, peak := "", "", "", ""
 		if r.side != "direct" {
-			ratio, cpu, peak = number(r.ratio()), fmt.Sprintf("%.3f", r.proxyCPU()), fmt.Sprintf("%.1f", float64(r.peak())/mib)
+			ratio, peak = number(r.ratio()), fmt.Sprintf("%.1f", float64(r.peak())/mib)
+			proxy, database = fmt.Sprintf("%.3f", r.proxyCPU()), fmt.Sprintf("%.3f", r.databaseCPU())
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%.3f\t%s\t\n", r.load.title, r.callers, r.side, number(r.rate()),
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.3f\t%.3f\t%s\t\n", r.load.title, r.callers, r.side, number(r.rate()),
 			number(r.each(func(s *sample) float64 { return ms(s.p50) })), number(r.each(func(s *sample) float64 { return ms(s.p99) })),
-			ratio, cpu, r.clientCPU(), peak)
+			ratio, proxy, database, r.storeCPU(), r.clientCPU(), peak)
 	}
 	return t.Flush()
 }
@@ -138,11 +147,13 @@ func lines(w io.Writer, results []*result) {
 		for i := range r.samples {
 			s := &r.samples[i]
 			fmt.Fprintf(w, "Benchmark%s/callers=%d/side=%s-%d\t%d\t%.0f ns/op\t%.1f ops/s\t%d p50-ns/op\t%d p99-ns/op\t%d client-cpu-ns/op",
-				r.load.name, r.callers, r.side, runtime.GOMAXPROCS(0), s.ops, 1e9/s.rate, s.rate, s.p50.Nanoseconds(), s.p99.Nanoseconds(), s.clientCPU.Nanoseconds()/int64(max(1, s.ops)))
+				r.load.name, r.callers, r.side, runtime.GOMAXPROCS(0), s.ops, 1e9/s.rate, s.rate, s.p50.Nanoseconds(), s.p99.Nanoseconds(), perOpNs(s.clientCPU, s.ops))
 			if r.side != "direct" {
-				fmt.Fprintf(w, "\t%.4f ratio\t%d proxy-cpu-ns/op\t%d proxy-peak-B", r.ratios[i], s.proxyCPU.Nanoseconds()/int64(max(1, s.ops)), s.peak)
+				fmt.Fprintf(w, "\t%.4f ratio\t%d proxy-cpu-ns/op\t%d proxy-peak-B", r.ratios[i], perOpNs(s.proxyCPU, s.ops), s.peak)
 			}
 			fmt.Fprintln(w)
 		}
 	}
 }
+
+func perOpNs(d time.Duration, ops int) int64 { return d.Nanoseconds() / int64(max(1, ops)) }

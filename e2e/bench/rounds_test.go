@@ -20,8 +20,8 @@ type sample struct {
 	// a caller whose last request takes long does not idle the others in it.
 	rate     float64
 	p50, p99 time.Duration
-	// proxyCPU and clientCPU are processor times of the whole round.
-	proxyCPU, clientCPU time.Duration
+	// Processor times of the whole round, of each process or group of them.
+	proxyCPU, storeCPU, databaseCPU, clientCPU time.Duration
 	// peak is the proxy's highest resident memory in the round, in bytes; zero
 	// for direct rounds.
 	peak int64
@@ -153,7 +153,7 @@ func (s *servers) measure(ctx context.Context, r *result, shots [][]shot, wires 
 			return sample{}, fmt.Errorf("peak of resident memory: %w", err)
 		}
 	}
-	proxyBefore, err := processTime(s.pid)
+	before, err := serverTimes(s.root)
 	if err != nil {
 		return sample{}, err
 	}
@@ -193,13 +193,14 @@ func (s *servers) measure(ctx context.Context, r *result, shots [][]shot, wires 
 	if err != nil {
 		return sample{}, err
 	}
-	proxyAfter, err := processTime(s.pid)
+	after, err := serverTimes(s.root)
 	if err != nil {
 		return sample{}, err
 	}
 	got.ops, got.clientCPU = len(times), ownAfter-ownBefore
+	got.storeCPU = after["minio"] - before["minio"]
 	if proxied {
-		got.proxyCPU = proxyAfter - proxyBefore
+		got.proxyCPU, got.databaseCPU = after["proxy"]-before["proxy"], after["pg"]-before["pg"]
 		if _, got.peak, err = residentMemory(s.pid); err != nil {
 			return sample{}, err
 		}

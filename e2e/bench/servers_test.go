@@ -40,6 +40,8 @@ type servers struct {
 	store *storetest.Server
 	// sides by name: direct, unguarded, sealed.
 	sides map[string]*endpoint
+	// root is the folder above the folders of all servers.
+	root string
 	// pid is the proxy's process.
 	pid int
 	// profiler is the address of net/http/pprof in the proxy; empty where the
@@ -72,6 +74,7 @@ func start(t *testing.T, binary string) *servers {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.root = filepath.Dir(folder)
 	listen, admin := freeAddr(t), freeAddr(t)
 	config := filepath.Join(folder, "s3fence.yaml")
 	writeConfig(t, config, map[string]any{

@@ -5,6 +5,7 @@ package bench
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,6 +42,37 @@ func processTime(pid int) (time.Duration, error) {
 		return 0, err
 	}
 	return statTimes(string(text))
+}
+
+// serverTimes adds up the processor times of all processes that work below the
+// folder that servers share, by kind of server: their folders are KIND-NUMBER.
+// A process that ends takes its time with it; servers keep theirs over a round.
+func serverTimes(root string) (map[string]time.Duration, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	total := map[string]time.Duration{}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		// An error is a process that has just ended, or a stranger's.
+		folder, err := os.Readlink(filepath.Join("/proc", entry.Name(), "cwd"))
+		if err != nil {
+			continue
+		}
+		below, ok := strings.CutPrefix(folder, root+"/")
+		if !ok {
+			continue
+		}
+		kind, _, _ := strings.Cut(below, "-")
+		if used, err := processTime(pid); err == nil {
+			total[kind] += used
+		}
+	}
+	return total, nil
 }
 
 // ownTime is the processor time that this process, the client, has used.
