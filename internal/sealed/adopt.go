@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -107,7 +106,8 @@ func (s *Store) adoptOne(ctx context.Context, client *upstream.Client, bucket st
 		Wait:   lockWait,
 		Decide: func(v *state.View) (state.Changes, error) {
 			now, ok := v.Guards[g.ID]
-			if !ok || now.State != fence.Pending {
+			if !ok || now.State != fence.Pending || !now.Created.Equal(g.Created) {
+				// Removed, or taken over by another attempt to add it.
 				return state.Changes{}, fmt.Errorf("%w: %s is not being added any more", guarded.ErrGuardGone, g.Pattern)
 			}
 			if v.Objects[ref] != nil {
@@ -179,35 +179,5 @@ func (s *Store) plainKeys(ctx context.Context, client *upstream.Client, bucket s
 		default:
 			q.Continuation = page.Next
 		}
-	}
-}
-
-// DropUploads ends every open upload under a guard that is being removed.
-func (s *Store) DropUploads(ctx context.Context, g fence.Guard) error {
-	client, bucket, err := s.buckets.Bucket(g.Pattern.Bucket())
-	if err != nil {
-		return err
-	}
-	from, id := g.Pattern.Literal(), ""
-	for {
-		ups, err := s.state.ListUploads(ctx, state.Range{Bucket: g.Pattern.Bucket(), From: from, To: successor(g.Pattern.Literal())}, id, collectPage)
-		if err != nil {
-			return err
-		}
-		ours := slices.DeleteFunc(slices.Clone(ups), func(u state.Upload) bool { return !g.Pattern.Governs(u.Scope) })
-		for _, up := range ours {
-			err := state.Run(ctx, s.state, &state.Tx{
-				Scopes: []state.ScopeLock{{Scope: up.Scope, Mode: state.Exclusive}}, Keys: []object.Ref{up.Ref}, Uploads: []string{up.ID}, Wait: lockWait,
-				Decide: func(*state.View) (state.Changes, error) { return state.Changes{DropUploads: []string{up.ID}}, nil },
-			})
-			if err != nil {
-				return err
-			}
-			s.abortUpstream(client, bucket, up.Physical, up.Upstream)
-		}
-		if len(ups) < collectPage {
-			return nil
-		}
-		from, id = ups[len(ups)-1].Key, ups[len(ups)-1].ID
 	}
 }
