@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/s3fence/s3fence/client"
+	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
+)
+
+// Exit codes. Scripts rely on them.
+const (
+	exitDone        = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitHeld        = 3
+	exitLost        = 4
+	exitUnreachable = 5
+)
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ what string }
+
+func (e *usageError) Error() string { return e.what }
+
+func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+func exitCode(err error) int {
+	var u *usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &u):
+		return exitUsage
+	case errors.Is(err, client.ErrHeld):
+		return exitHeld
+	case errors.Is(err, client.ErrLost), errors.Is(err, client.ErrStale):
+		return exitLost
+	case errors.Is(err, client.ErrUnreachable), errors.Is(err, client.ErrUnavailable),
+		errors.Is(err, upstream.ErrUnreachable), errors.Is(err, state.ErrUnavailable):
+		return exitUnreachable
+	}
+	return exitError
+}

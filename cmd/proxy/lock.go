@@ -1,0 +1,214 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/s3fence/s3fence/client"
+)
+
+func newLock() *cobra.Command {
+	return parent(&cobra.Command{
+		Use:   "lock",
+		Short: "Take, renew and release locks",
+		Long: `A lock is held for a scope, a directory under a guard such as s3://data/jobs/.
+Taking it yields a fencing token, larger than any before; writes carry it as
+X-Fencing-Token or as metadata fencing-token.`,
+	}, newLockAcquire(), newLockRenew(), newLockRelease(), newLockTake(), newLockList())
+}
+
+// leaseOut is a lease as --json prints it.
+type leaseOut struct {
+	Scope     string    `json:"scope"`
+	Token     int64     `json:"token"`
+	Owner     string    `json:"owner"`
+	TTL       string    `json:"ttl"`
+	ExpiresAt time.Time `json:"expires_at"`
+	Settled   bool      `json:"settled"`
+}
+
+func printLease(c *cobra.Command, l client.Lease, asJSON bool) error {
+	if asJSON {
+		return printJSON(c, leaseOut{l.Scope, l.Token, l.Owner, l.TTL.String(), l.ExpiresAt, l.Settled})
+	}
+	_, err := fmt.Fprintln(c.OutOrStdout(), l.Token)
+	return err
+}
+
+func newLockAcquire() *cobra.Command {
+	var a client.Acquisition
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "acquire SCOPE",
+		Short: "Take a lock and print its fencing token",
+		Long: `acquire takes the lock of a scope and prints the token, alone, on standard
+output. A lock that somebody else holds ends with exit code 3, after --wait. The
+lock is free again after --ttl unless it is renewed.`,
+		Example: `  TOKEN=$(s3fence lock acquire s3://data/jobs/nightly/ --ttl 5m --wait 1m)
+  aws s3 cp report.csv s3://data/jobs/nightly/ --metadata fencing-token=$TOKEN`,
+		Args: takes(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := remote(c.Context())
+			if err != nil {
+				return err
+			}
+			a.Scope = args[0]
+			l, err := s.Acquire(c.Context(), a)
+			if err != nil {
+				return err
+			}
+			say(c, "%s is yours under token %d for %v", l.Scope, l.Token, l.TTL)
+			return printLease(c, l, asJSON)
+		},
+	}
+	c.Flags().StringVar(&a.Owner, "owner", ownerLabel(), "who holds it, for people to read")
+	c.Flags().DurationVar(&a.TTL, "ttl", 0, "length of the lease, 1s to 24h (default 30s)")
+	c.Flags().DurationVar(&a.Wait, "wait", 0, "how long to wait while somebody else holds it")
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func newLockRenew() *cobra.Command {
+	var token string
+	var ttl time.Duration
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "renew SCOPE",
+		Short: "Extend a lease",
+		Long: `renew extends the lease of a lock. Exit code 4 says that the lock is lost: stop
+working, take it again.`,
+		Example: `  s3fence lock renew s3://data/jobs/nightly/ --token $TOKEN`,
+		Args:    takes(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			n, err := tokenOf(token)
+			if err != nil {
+				return err
+			}
+			s, err := remote(c.Context())
+			if err != nil {
+				return err
+			}
+			l, err := s.Renew(c.Context(), args[0], n, ttl)
+			if err != nil {
+				return err
+			}
+			say(c, "%s is yours under token %d for %v more", l.Scope, l.Token, l.TTL)
+			return printLease(c, l, asJSON)
+		},
+	}
+	c.Flags().StringVar(&token, "token", "", "the token that acquire printed (default $S3FENCE_TOKEN)")
+	c.Flags().DurationVar(&ttl, "ttl", 0, "length of the lease from now (default: as it was)")
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func newLockRelease() *cobra.Command {
+	var token string
+	c := &cobra.Command{
+		Use:   "release SCOPE",
+		Short: "Give a lock back",
+		Long: `release ends the lease, so that the next one need not wait for its end. The mark
+stays: tokens of earlier holders stay stale. Exit code 4: somebody else was
+granted the lock since.`,
+		Example: `  s3fence lock release s3://data/jobs/nightly/ --token $TOKEN`,
+		Args:    takes(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			n, err := tokenOf(token)
+			if err != nil {
+				return err
+			}
+			s, err := remote(c.Context())
+			if err != nil {
+				return err
+			}
+			if err := s.Release(c.Context(), args[0], n); err != nil {
+				return err
+			}
+			say(c, "%s is free", args[0])
+			return nil
+		},
+	}
+	c.Flags().StringVar(&token, "token", "", "the token that acquire printed (default $S3FENCE_TOKEN)")
+	return c
+}
+
+func newLockTake() *cobra.Command {
+	var owner, reason string
+	var ttl time.Duration
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "take SCOPE",
+		Short: "Take a lock by force, whoever holds it",
+		Long: `take takes the lock without waiting for its holder, whose writes are refused from
+then on, and prints the new token. It needs the right admin, and is recorded with
+its reason.`,
+		Example: `  s3fence lock take s3://data/jobs/nightly/ --reason "host is gone"`,
+		Args:    takes(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if reason == "" {
+				return usage("taking a lock by force needs --reason")
+			}
+			s, err := remote(c.Context())
+			if err != nil {
+				return err
+			}
+			l, err := s.Take(c.Context(), args[0], owner, ttl, reason)
+			if err != nil {
+				return err
+			}
+			say(c, "%s is yours under token %d for %v; tokens below are refused", l.Scope, l.Token, l.TTL)
+			return printLease(c, l, asJSON)
+		},
+	}
+	c.Flags().StringVar(&reason, "reason", "", "why, for people to read (required)")
+	c.Flags().StringVar(&owner, "owner", ownerLabel(), "who holds it, for people to read")
+	c.Flags().DurationVar(&ttl, "ttl", 0, "length of the lease, 1s to 24h (default 30s)")
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func newLockList() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "list [PREFIX]",
+		Short:   "List the locks that are held",
+		Example: "  s3fence lock list s3://data/",
+		Args:    takes(0, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := remote(c.Context())
+			if err != nil {
+				return err
+			}
+			all, err := scopesUnder(c.Context(), s, first(args))
+			if err != nil {
+				return err
+			}
+			held := all[:0]
+			for _, sc := range all {
+				if sc.Holder != nil {
+					held = append(held, sc)
+				}
+			}
+			if asJSON {
+				return printJSON(c, scopesOut(held))
+			}
+			rows := [][]string{{"SCOPE", "TOKEN", "OWNER", "HOLDER", "LEFT", "WAITING"}}
+			for _, sc := range held {
+				h := sc.Holder
+				rows = append(rows, []string{sc.Scope, number(h.Token), orDash(h.Owner), h.AccessKey, h.ExpiresIn.Truncate(time.Second).String(), number(int64(sc.Queue))})
+			}
+			return table(c.OutOrStdout(), rows)
+		},
+	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
