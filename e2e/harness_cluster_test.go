@@ -296,10 +296,9 @@ func NewDev(t *testing.T, o Options) *Cluster {
 		}
 	}
 	c := &Cluster{t: t, AccessKey: "s3fence-dev", SecretKey: "s3fence-dev-secret", Bucket: "demo", options: o}
-	p := &Proxy{t: t, cluster: c, folder: serverFolder(t, "dev"), args: []string{"dev"}}
-	p.addr, p.admin = freeAddress(t), freeAddress(t)
+	p := &Proxy{t: t, cluster: c, folder: serverFolder(t, "dev"), addr: freeAddress(t), Env: map[string]string{}}
 	p.URL = "http://" + p.addr
-	p.Env = map[string]string{"S3FENCE_LISTEN": p.addr, "S3FENCE_ADMIN_LISTEN": p.admin}
+	p.args = []string{"dev", "--listen", p.addr}
 	if o.Pause != "" {
 		p.Env["S3FENCE_PAUSE"] = o.Pause
 		p.Env["S3FENCE_PAUSE_DIR"] = serverFolder(t, "pause")

@@ -31,12 +31,14 @@ type Proxy struct {
 	cluster     *Cluster
 	index       int
 	folder      string
-	addr, admin string
+	addr, admin string // admin is empty for dev, which has no such listener
 	args        []string
-	process     *testserver.Process
-	reporting   sync.Once
-	dialing     sync.Once
-	dialed      *http.Transport
+	// starts counts how often the process was started.
+	starts    int
+	process   *testserver.Process
+	reporting sync.Once
+	dialing   sync.Once
+	dialed    *http.Transport
 }
 
 // Addr is the host and port of the data plane and of the lock service.
@@ -68,6 +70,7 @@ func (p *Proxy) launch() error {
 		return err
 	}
 	p.process = process
+	p.starts++
 	p.reporting.Do(func() {
 		p.t.Cleanup(func() {
 			err := p.process.Kill()
@@ -89,17 +92,14 @@ func (p *Proxy) launch() error {
 	return nil
 }
 
-// awaitReady waits until /readyz says 200.
+// awaitReady waits until /readyz says 200, or until dev has printed its block to
+// paste as often as it was started.
 func (p *Proxy) awaitReady() error {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	for deadline := time.Now().Add(readyWait); ; time.Sleep(10 * time.Millisecond) {
-		resp, err := client.Get(p.Admin() + "/readyz")
+		err := p.ready(&client)
 		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			err = fmt.Errorf("/readyz: %s", resp.Status)
+			return nil
 		}
 		if !p.process.Alive() {
 			return fmt.Errorf("s3fence ended while starting; its log:\n%s", p.Log())
@@ -108,6 +108,24 @@ func (p *Proxy) awaitReady() error {
 			return fmt.Errorf("s3fence is not ready within %v: %w; its log:\n%s", readyWait, err, p.Log())
 		}
 	}
+}
+
+func (p *Proxy) ready(client *http.Client) error {
+	if p.admin == "" {
+		if n := strings.Count(p.Log(), "s3fence is running"); n < p.starts {
+			return fmt.Errorf("dev has said %d times that it is running, and was started %d times", n, p.starts)
+		}
+		return nil
+	}
+	resp, err := client.Get(p.Admin() + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz: %s", resp.Status)
+	}
+	return nil
 }
 
 // Restart starts the proxy again, after killing it where it still runs, and

@@ -26,7 +26,7 @@ type guardList struct {
 func guardsOf(t *testing.T, p *Proxy) map[string]string {
 	t.Helper()
 	var list guardList
-	require.NoError(t, json.Unmarshal([]byte(p.CLI("--json", "guard", "list").Must(t)), &list))
+	require.NoError(t, json.Unmarshal([]byte(p.CLI("guard", "list", "--json").Must(t)), &list))
 	guards := map[string]string{}
 	for _, g := range list.Guards {
 		guards[g.Pattern] = g.Tokens

@@ -276,7 +276,7 @@ func TestLocksOverTheCommandLine(t *testing.T) {
 			Mark  int64
 		}
 	}
-	require.NoError(t, json.Unmarshal([]byte(b.CLI("--json", "lock", "list").Must(t)), &list))
+	require.NoError(t, json.Unmarshal([]byte(b.CLI("lock", "list", "--json").Must(t)), &list))
 	require.Len(t, list.Scopes, 1)
 	assert.Equal(t, token, list.Scopes[0].Mark)
 
