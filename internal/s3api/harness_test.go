@@ -120,9 +120,11 @@ func (m *bucketMap) Only() *upstream.Client { return m.only }
 // bench is a server under test with everything around it.
 type bench struct {
 	*Server
-	url     string
-	store   *upstream.Client
-	fake    *fakeObjects
+	url   string
+	store *upstream.Client
+	fake  *fakeObjects
+	// raise grants a token of a scope by whatever way to write is under test.
+	raise   func(scope string, token fence.Token)
 	clock   *clock
 	list    *guards.List
 	reg     *registry
@@ -201,6 +203,7 @@ func newBench(t testing.TB, store *upstream.Client, list []fence.Guard, change .
 	}
 	b := &bench{store: store, clock: &clock{}, reg: &registry{version: 1, list: list}}
 	b.fake = newFake(store)
+	b.raise = func(scope string, token fence.Token) { b.fake.grant(scope, token, false) }
 	b.list = guards.NewList(b.reg, uuid.New(), time.Minute, guards.ListOptions{Clock: guards.Clock{Now: b.clock.now, Awake: func() time.Duration { return 0 }}})
 	if err := b.list.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
