@@ -87,8 +87,8 @@ func TestBench(t *testing.T) {
 	if err := table(out, results); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(out, "\nresident memory of the proxy: %.1f MiB before the first request, %.1f MiB after the last\n%s\n\n",
-		float64(idle)/mib, float64(after)/mib, flatness(results))
+	fmt.Fprintf(out, "\nresident memory of the proxy: %.1f MiB before the first request, %.1f MiB after the last\n%s\n%s\n\n",
+		float64(idle)/mib, float64(after)/mib, flatness(results), quiet(results))
 	reached, err := targets(out, all)
 	if err != nil {
 		t.Fatal(err)

@@ -20,70 +20,77 @@ import (
 const packageWait = 5 * time.Minute
 
 // inPackages are the benchmarks beside the code that belong to the picture: what
-// is spent before and besides the bytes.
+// is spent before and besides the bytes. A folder stands once, since each costs
+// a build.
 var inPackages = []struct {
-	name, folder string
-	// long ones need seconds to settle.
-	long bool
-	// unit is compared with want where it is not empty.
-	title, unit, as string
-	scale           float64
-	want            target
+	folder string
+	names  []string
+	// goals are compared with what was measured, by name.
+	goals map[string]goal
 }{
-	{name: "BenchmarkCommitHotScope", folder: "internal/sealed", long: true, title: "commits into one hot scope, 64 callers, PostgreSQL", unit: "commits/s", as: "/s", scale: 1, want: least(10_000)},
-	{name: "BenchmarkKnownStale", folder: "internal/sealed", title: "verdict on a token known as stale", unit: "ns/op", as: "µs", scale: 1e-3, want: most(5)},
-	{name: "BenchmarkVerifyHeader", folder: "internal/sigv4"},
-	{name: "BenchmarkVerifyPresigned", folder: "internal/sigv4"},
-	{name: "BenchmarkSign", folder: "internal/upstream"},
-	{name: "BenchmarkFind", folder: "internal/fence"},
-	{name: "BenchmarkRoute", folder: "internal/s3api"},
+	{folder: "internal/sealed", names: []string{"BenchmarkCommitHotScope", "BenchmarkKnownStale"}, goals: map[string]goal{
+		"BenchmarkCommitHotScope": {"commits into one hot scope, 64 callers, PostgreSQL", "commits/s", "/s", 1, least(10_000)},
+		"BenchmarkKnownStale":     {"verdict on a token known as stale", "ns/op", "µs", 1e-3, most(5)},
+	}},
+	{folder: "internal/sigv4", names: []string{"BenchmarkVerifyHeader", "BenchmarkVerifyPresigned"}},
+	{folder: "internal/s3api", names: []string{"BenchmarkRoute", "BenchmarkPutPipeline", "BenchmarkGetPipeline"}},
+	{folder: "internal/upstream", names: []string{"BenchmarkSign"}},
+	{folder: "internal/fence", names: []string{"BenchmarkFind"}},
 }
 
-// packages runs those benchmarks and returns their lines and verdicts. They run
-// when the servers of the cases are idle.
+// goal is a target for one metric of a benchmark.
+type goal struct {
+	title string
+	// unit is benchstat's; times scale it is in as.
+	unit, as string
+	scale    float64
+	want     target
+}
+
+// packages runs those benchmarks, one folder after the other, and returns their
+// lines and verdicts. The servers of the cases are idle meanwhile. A quick run
+// asks only for what has a goal.
 func packages(t *testing.T, quick bool) (text string, all []verdict) {
 	t.Helper()
-	root, err := filepath.Abs(checkout(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	short, long := "300ms", "3s"
-	if quick {
-		short, long = "50ms", "1s"
-	}
+	root := checkout(t)
 	var out strings.Builder
 	for _, b := range inPackages {
-		benchtime := short
-		if b.long {
-			benchtime = long
+		benchtime := "300ms"
+		switch {
+		case quick && len(b.goals) == 0:
+			continue
+		case len(b.goals) > 0 && !quick:
+			benchtime = "3s"
 		}
-		got, err := runPackage(t.Context(), root, b.folder, b.name, benchtime)
+		got, err := runPackage(t.Context(), root, b.folder, "^("+strings.Join(b.names, "|")+")$", benchtime)
 		if err != nil {
 			t.Fatal(err)
 		}
 		out.WriteString(got)
-		if b.unit == "" {
-			continue
+		for _, name := range b.names {
+			g, ok := b.goals[name]
+			if !ok {
+				continue
+			}
+			value, ok := metric(got, name, g.unit)
+			if !ok {
+				t.Fatalf("%s of %s reports no %s:\n%s", name, b.folder, g.unit, got)
+			}
+			all = append(all, judge(g.title, value*g.scale, g.as, g.want))
 		}
-		value, ok := metric(got, b.name, b.unit)
-		if !ok {
-			t.Fatalf("%s of %s reports no %s:\n%s", b.name, b.folder, b.unit, got)
-		}
-		all = append(all, judge(b.title, value*b.scale, b.as, b.want))
 	}
 	return out.String(), all
 }
 
-// runPackage returns the lines that benchstat reads. A benchmark that is not
-// there gives none.
-func runPackage(ctx context.Context, root, folder, name, benchtime string) (string, error) {
+// runPackage returns the lines that benchstat reads.
+func runPackage(ctx context.Context, root, folder, pattern, benchtime string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, packageWait)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+name+"$", "-benchtime", benchtime, "-benchmem", "./"+folder)
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, "-benchmem", "./"+folder)
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s of %s: %w\n%s", name, folder, err, out)
+		return "", fmt.Errorf("benchmarks of %s: %w\n%s", folder, err, out)
 	}
 	var kept strings.Builder
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -100,7 +101,8 @@ func table(w io.Writer, results []*result) error {
 	for _, r := range results {
 		ratio, proxy, database, peak := "", "", "", ""
 		if r.side != "direct" {
-			ratio, peak = number(r.ratio()), fmt.Sprintf("%.1f", float64(r.peak())/mib)
+			ratio = fmt.Sprintf("%s (%s–%s)", number(r.ratio()), number(slices.Min(r.ratios)), number(slices.Max(r.ratios)))
+			peak = fmt.Sprintf("%.1f", float64(r.peak())/mib)
 			proxy, database = fmt.Sprintf("%.3f", r.proxyCPU()), fmt.Sprintf("%.3f", r.databaseCPU())
 		}
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.3f\t%.3f\t%s\t\n", r.load.title, r.callers, r.side, number(r.rate()),
@@ -108,6 +110,24 @@ func table(w io.Writer, results []*result) error {
 			ratio, proxy, database, r.storeCPU(), r.clientCPU(), peak)
 	}
 	return t.Flush()
+}
+
+// quiet says how much of the machine belonged to others while it was measured.
+// Above a tenth of one processor the numbers say little.
+func quiet(results []*result) string {
+	var others, took time.Duration
+	for _, r := range results {
+		for i := range r.samples {
+			others += r.samples[i].othersCPU
+			took += r.samples[i].took
+		}
+	}
+	share := max(0, float64(others)/float64(max(1, took)))
+	said := fmt.Sprintf("other processes used %.2f of %d processors during the rounds", share, runtime.NumCPU())
+	if share > 0.1 {
+		return said + ": the machine was not quiet, take the numbers as a hint only"
+	}
+	return said
 }
 
 // verdicts compares results with the targets of their cases.

@@ -22,6 +22,8 @@ type sample struct {
 	p50, p99 time.Duration
 	// Processor times of the whole round, of each process or group of them.
 	proxyCPU, storeCPU, databaseCPU, clientCPU time.Duration
+	// othersCPU is what the machine spent on anything else meanwhile.
+	othersCPU, took time.Duration
 	// peak is the proxy's highest resident memory in the round, in bytes; zero
 	// for direct rounds.
 	peak int64
@@ -157,6 +159,10 @@ func (s *servers) measure(ctx context.Context, r *result, shots [][]shot, wires 
 	if err != nil {
 		return sample{}, err
 	}
+	machineBefore, err := machine()
+	if err != nil {
+		return sample{}, err
+	}
 	ownBefore, err := ownTime()
 	if err != nil {
 		return sample{}, err
@@ -177,7 +183,7 @@ func (s *servers) measure(ctx context.Context, r *result, shots [][]shot, wires 
 	}
 	wg.Wait()
 
-	var got sample
+	got := sample{took: time.Since(start)}
 	var times []time.Duration
 	for i := range callers {
 		c := &callers[i]
@@ -193,6 +199,10 @@ func (s *servers) measure(ctx context.Context, r *result, shots [][]shot, wires 
 	if err != nil {
 		return sample{}, err
 	}
+	machineAfter, err := machine()
+	if err != nil {
+		return sample{}, err
+	}
 	after, err := serverTimes(s.root)
 	if err != nil {
 		return sample{}, err
@@ -204,6 +214,10 @@ func (s *servers) measure(ctx context.Context, r *result, shots [][]shot, wires 
 		if _, got.peak, err = residentMemory(s.pid); err != nil {
 			return sample{}, err
 		}
+	}
+	got.othersCPU = machineAfter - machineBefore - got.clientCPU
+	for kind := range after {
+		got.othersCPU -= after[kind] - before[kind]
 	}
 	slices.Sort(times)
 	got.p50, got.p99 = quantile(times, 0.50), quantile(times, 0.99)

@@ -53,6 +53,17 @@ func TestStatOfAProcess(t *testing.T) {
 	assert.InDelta(t, own.Seconds(), used.Seconds(), 0.2, "/proc and getrusage disagree about this process")
 }
 
+func TestTimeOfTheMachine(t *testing.T) {
+	got, err := machineTime("cpu  100 10 50 9000 800 5 6 29 3 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+	require.NoError(t, err)
+	assert.Equal(t, 2*time.Second, got)
+	_, err = machineTime("intr 1\n")
+	require.Error(t, err)
+	before, err := machine()
+	require.NoError(t, err)
+	assert.Positive(t, before)
+}
+
 func TestMemoryOfAProcess(t *testing.T) {
 	n, err := statusBytes("Name:\tx\nVmHWM:\t     100 kB\nVmRSS:\t      64 kB\n", "VmRSS")
 	require.NoError(t, err)

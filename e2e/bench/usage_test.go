@@ -75,6 +75,35 @@ func serverTimes(root string) (map[string]time.Duration, error) {
 	return total, nil
 }
 
+// machineTime takes the processor time that the whole machine has spent, on
+// whatever it was, out of the text of /proc/stat (proc(5)): all of the first
+// line but idle, iowait and the guests' times, which user has already.
+func machineTime(text string) (time.Duration, error) {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("not /proc/stat: %q", line)
+	}
+	var ticks int64
+	for _, i := range []int{1, 2, 3, 6, 7, 8} {
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("not /proc/stat: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / userHz, nil
+}
+
+// machine is machineTime now.
+func machine() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	return machineTime(string(text))
+}
+
 // ownTime is the processor time that this process, the client, has used.
 func ownTime() (time.Duration, error) {
 	var u syscall.Rusage
