@@ -17,18 +17,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-type guardList struct {
-	Guards []struct {
-		Pattern, Writes, Tokens, Issuer, State string
-	}
-}
+type guardList []struct{ Pattern, Writes, Tokens, Issuer, State string }
 
 func guardsOf(t *testing.T, p *Proxy) map[string]string {
 	t.Helper()
 	var list guardList
 	require.NoError(t, json.Unmarshal([]byte(p.CLI("guard", "list", "--json").Must(t)), &list))
 	guards := map[string]string{}
-	for _, g := range list.Guards {
+	for _, g := range list {
 		guards[g.Pattern] = g.Tokens
 		assert.Equal(t, "active", g.State)
 		assert.Equal(t, "sealed", g.Writes)

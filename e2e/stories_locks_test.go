@@ -270,15 +270,13 @@ func TestLocksOverTheCommandLine(t *testing.T) {
 	b.CLI("lock", "acquire", "--owner", "bob@host", "--wait", "1s", scope).WantErr(t, 3, "ann@host")
 	b.CLI("lock", "renew", "--token", text, "--ttl", "40s", scope).Must(t)
 	assert.Contains(t, b.CLI("lock", "list").Must(t), "ann@host")
-	var list struct {
-		Scopes []struct {
-			Scope string
-			Mark  int64
-		}
+	var list []struct {
+		Scope string
+		Mark  int64
 	}
 	require.NoError(t, json.Unmarshal([]byte(b.CLI("lock", "list", "--json").Must(t)), &list))
-	require.Len(t, list.Scopes, 1)
-	assert.Equal(t, token, list.Scopes[0].Mark)
+	require.Len(t, list, 1)
+	assert.Equal(t, token, list[0].Mark)
 
 	taken, err := strconv.ParseInt(b.CLI("lock", "take", "--owner", "bob@host", "--reason", "ann is gone", scope).Must(t), 10, 64)
 	require.NoError(t, err)

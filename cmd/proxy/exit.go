@@ -31,7 +31,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &u):
+	case errors.As(err, &u), misread(err):
 		return exitUsage
 	case errors.Is(err, client.ErrHeld):
 		return exitHeld
@@ -42,4 +42,18 @@ func exitCode(err error) int {
 		return exitUnreachable
 	}
 	return exitError
+}
+
+// misread reports whether the service could not read what was typed: a scope
+// without its slash, a duration that is none.
+func misread(err error) bool {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case "BadRequest", "InvalidScope", "InvalidArgument":
+		return true
+	}
+	return false
 }
