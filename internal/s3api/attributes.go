@@ -108,12 +108,12 @@ func refuseCustomerKeys(h http.Header) error {
 }
 
 // conditions reads four headers of conditions.
-func conditions(h http.Header, match, none, since, unmodified string) (c object.Conditions, err error) {
+func conditions(h http.Header, match, none, since, unmodified string) (c object.Conditions) {
 	c.IfMatch, c.IfNoneMatch = strings.Join(h[match], ","), strings.Join(h[none], ",")
 	// An invalid date is ignored (RFC 9110, section 13.1.3).
 	c.IfModifiedSince, _ = http.ParseTime(first(h[since]))
 	c.IfUnmodifiedSince, _ = http.ParseTime(first(h[unmodified]))
-	return c, nil
+	return c
 }
 
 func first(values []string) string {
@@ -123,7 +123,7 @@ func first(values []string) string {
 	return values[0]
 }
 
-func (rq *request) readConditions() (object.Conditions, error) {
+func (rq *request) readConditions() object.Conditions {
 	return conditions(rq.r.Header, "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 }
 
@@ -283,12 +283,8 @@ func getObjectAttributes(rq *request) error {
 	if err != nil {
 		return err
 	}
-	c, err := rq.readConditions()
-	if err != nil {
-		return err
-	}
-	if err := c.CheckRead(&info); err != nil {
-		return err
+	if err := rq.readConditions().CheckRead(&info); err != nil {
+		return rq.withEntity(err, &info)
 	}
 	x := newXML()
 	defer x.free()

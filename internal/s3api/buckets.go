@@ -21,7 +21,8 @@ import (
 func listBuckets(rq *request) error {
 	created := map[string]time.Time{}
 	for _, name := range rq.s.buckets.Names() {
-		created[name] = time.Time{}
+		// Nobody knows, unless the store lists it below; clients want a date.
+		created[name] = time.Unix(0, 0)
 	}
 	if only := rq.s.buckets.Only(); only != nil {
 		if err := rq.storeBuckets(only, created); err != nil {

@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/sigv4"
+	"github.com/s3fence/s3fence/internal/state"
 	"github.com/s3fence/s3fence/internal/upstream"
 )
 
@@ -93,7 +95,10 @@ func (rq *request) findSource(src *source) error {
 		if err != nil {
 			return err
 		}
-		if pending && src.side.Request.Token == 0 {
+		if pending && src.side.Request.Token != 0 {
+			return fence.Refuse(fence.NotActive, sc, g, fence.Mark{}, src.side.Request)
+		}
+		if pending {
 			src.guard = nil
 		}
 	}
@@ -117,7 +122,7 @@ func (rq *request) oneStore(src *source) (bucket, from string, err error) {
 }
 
 // sourceConditions reads the x-amz-copy-source-if-* headers.
-func (rq *request) sourceConditions() (object.Conditions, error) {
+func (rq *request) sourceConditions() object.Conditions {
 	return conditions(rq.r.Header, "X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match", "X-Amz-Copy-Source-If-Modified-Since", "X-Amz-Copy-Source-If-Unmodified-Since")
 }
 
@@ -164,17 +169,24 @@ func passCopy(rq *request) error {
 	if err := rq.copyOut(src, q); err != nil {
 		return err
 	}
-	return rq.exchange(q)
+	name := q.Header["X-Amz-Copy-Source"][0]
+	if err = rq.exchange(q); !upstream.HasCode(err, "NoSuchKey") {
+		return err
+	}
+	// A physical object is gone only once its object was replaced; the client
+	// must not take that for a 404.
+	if _, at, lerr := rq.s.reader.Locate(rq.ctx, src.side, src.Ref); lerr != nil {
+		return lerr
+	} else if escapePath(at.Bucket+"/"+at.Key) == name {
+		return fmt.Errorf("%w: %s (physical key %s): %w", guarded.ErrLostBytes, src.Ref, at.Key, err)
+	}
+	return fmt.Errorf("%w: %s was replaced while it was copied", state.ErrBusy, src.Ref)
 }
 
 // copyOut turns a copy from a scope into a copy of its physical object. All
 // attributes are given anew, so that nothing which the store keeps with the
 // physical object comes along.
 func (rq *request) copyOut(src *source, q *upstream.Request) error {
-	cond, err := rq.sourceConditions()
-	if err != nil {
-		return err
-	}
 	if src.side.Request.Token != 0 {
 		if refusal := rq.s.judge.KnownStale(&src.side); refusal != nil {
 			return refusal
@@ -184,7 +196,7 @@ func (rq *request) copyOut(src *source, q *upstream.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := cond.CheckRead(&info); err != nil {
+	if err := rq.sourceConditions().CheckRead(&info); err != nil {
 		if errors.Is(err, object.ErrNotModified) {
 			err = object.ErrPreconditionFailed
 		}
@@ -296,9 +308,8 @@ func (rq *request) guardedSource(src *source) (guarded.Source, error) {
 	if src.version != "" {
 		return out, notImplemented("copying a version into a guarded scope is not implemented; leave versionId out")
 	}
-	var err error
-	out.Conditions, err = rq.sourceConditions()
-	return out, err
+	out.Conditions = rq.sourceConditions()
+	return out, nil
 }
 
 // directive reads a COPY or REPLACE header.

@@ -127,6 +127,8 @@ func (rq *request) answerTo(err error) *apiError {
 		return fail(http.StatusBadRequest, codeInvalidName, "%s", sentence(err.Error()))
 	case errors.Is(err, sigv4.ErrAnonymous):
 		return denied("Anonymous requests are not answered here. Sign the request with AWS4-HMAC-SHA256.")
+	case errors.Is(err, guarded.ErrLostBytes), errors.Is(err, state.ErrMarkFalls):
+		return internal(err)
 	case errors.Is(err, guarded.ErrOtherToken):
 		e := badToken("%s", sentence(err.Error()))
 		e.scope, e.token = rq.side.Scope, rq.side.Request.Token
@@ -153,7 +155,11 @@ func (rq *request) answerTo(err error) *apiError {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return unavailable(codeSlowDown, "The request took too long. Send it again.", err)
 	}
-	return &apiError{status: 500, code: "InternalError", cause: err,
+	return internal(err)
+}
+
+func internal(cause error) *apiError {
+	return &apiError{status: 500, code: "InternalError", cause: cause,
 		message: "We encountered an internal error; the request id finds it in the log."}
 }
 

@@ -31,6 +31,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// testLease outlasts a slow machine; tests end it by their clock.
+const testLease = 10 * time.Minute
+
 const (
 	testKey    = "AKTEST"
 	testSecret = "test/secret+with=signs"
@@ -204,7 +207,7 @@ func newBench(t testing.TB, store *upstream.Client, list []fence.Guard, change .
 	b := &bench{store: store, clock: &clock{}, reg: &registry{version: 1, list: list}}
 	b.fake = newFake(store)
 	b.raise = func(scope string, token fence.Token) { b.fake.grant(scope, token, false) }
-	b.list = guards.NewList(b.reg, uuid.New(), time.Minute, guards.ListOptions{Clock: guards.Clock{Now: b.clock.now, Awake: func() time.Duration { return 0 }}})
+	b.list = guards.NewList(b.reg, uuid.New(), testLease, guards.ListOptions{Clock: guards.Clock{Now: b.clock.now, Awake: func() time.Duration { return 0 }}})
 	if err := b.list.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}

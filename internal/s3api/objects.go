@@ -82,10 +82,7 @@ func deleteObject(rq *request) error {
 
 // getObject reads an object of a scope.
 func getObject(rq *request) error {
-	cond, err := rq.readConditions()
-	if err != nil {
-		return err
-	}
+	cond := rq.readConditions()
 	var rng *guarded.Range
 	info, body, err := rq.s.reader.Get(rq.ctx, rq.side, rq.ref(), func(info object.Info) (*guarded.Range, error) {
 		if err := cond.CheckRead(&info); err != nil {
@@ -108,10 +105,7 @@ func getObject(rq *request) error {
 }
 
 func headObject(rq *request) error {
-	cond, err := rq.readConditions()
-	if err != nil {
-		return err
-	}
+	cond := rq.readConditions()
 	info, err := rq.s.reader.Stat(rq.ctx, rq.side, rq.ref())
 	if err != nil {
 		return err

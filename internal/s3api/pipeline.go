@@ -285,7 +285,11 @@ func (rq *request) serveObject() error {
 		if err != nil {
 			return err
 		}
-		if pending && rq.side.Request.Token == 0 {
+		switch {
+		case pending && rq.side.Request.Token != 0:
+			// Plain objects cannot be read under a token: no commit orders them.
+			return fence.Refuse(fence.NotActive, sc, g, fence.Mark{}, rq.side.Request)
+		case pending:
 			rq.fenced = false
 			return rq.servePlain()
 		}

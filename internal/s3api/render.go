@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -79,8 +80,13 @@ func (rq *request) render(e *apiError) {
 	if e.retry {
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	if e.status >= 500 {
-		rq.s.log.Error("request failed", "request_id", rq.record.RequestID, "operation", rq.record.Operation, "status", e.status, "code", e.code, "error", e)
+	if e.status >= 500 && e.cause != nil {
+		level := slog.LevelError
+		if e.status == http.StatusServiceUnavailable {
+			level = slog.LevelWarn
+		}
+		rq.s.log.LogAttrs(rq.ctx, level, "request failed", slog.String("request_id", rq.record.RequestID), slog.String("operation", rq.record.Operation),
+			slog.Int("status", e.status), slog.String("code", e.code), slog.Any("error", e.cause))
 	}
 	rq.tell(e)
 	if e.status == http.StatusNotModified {
@@ -198,7 +204,7 @@ func (rq *request) finish() {
 		rq.s.log.Error("panic", "request_id", rq.record.RequestID, "operation", rq.record.Operation, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		rq.record.Code = "InternalError"
 		if !rq.wrote && rq.r.Context().Err() == nil {
-			rq.render(&apiError{status: 500, code: "InternalError", message: "We encountered an internal error; the request id finds it in the log."})
+			rq.render(internal(nil))
 			p = nil
 		} else {
 			p = http.ErrAbortHandler

@@ -245,7 +245,7 @@ func TestLeaseEndsUnderWay(t *testing.T) {
 	var s seen
 	b := newBench(t, newStore(t, s.wrap, "data"), nil)
 	s.set(func(http.ResponseWriter, *http.Request) bool {
-		b.clock.leap(2 * time.Minute)
+		b.clock.leap(2 * testLease)
 		return false
 	})
 	if got := b.call(t, call{method: "PUT", target: "/data/k", body: "x"}); got.status != 504 || got.code() != codeUnknown {

@@ -107,6 +107,7 @@ func TestTokenCarriers(t *testing.T) {
 		"no way to write":                {call{target: "/data/here/k", header: tokenIs("7")}, 501, "NotImplemented"},
 		"guard removing":                 {call{target: "/data/leaving/k", header: tokenIs("7")}, 503, codeSlowDown},
 		"guard coming":                   {call{target: "/data/coming/k", header: tokenIs("7")}, 503, codeSlowDown},
+		"guard coming, fenced read":      {call{method: "GET", target: "/data/coming/absent", header: tokenIs("7")}, 503, codeSlowDown},
 		"guard coming, read":             {call{method: "GET", target: "/data/coming/absent"}, 404, "NoSuchKey"},
 		"dotted key":                     {call{target: "/data/jobs/a/../k", header: tokenIs("34")}, 400, codeInvalidName},
 		"doubled slash":                  {call{target: "/data/jobs//a/k", header: tokenIs("34")}, 400, codeInvalidName},
@@ -207,7 +208,7 @@ func TestLeaseOver(t *testing.T) {
 	if got := b.call(t, call{method: "PUT", target: "/plain/k", body: "x"}); got.status != 200 {
 		t.Fatal(got)
 	}
-	b.clock.leap(2 * 60e9)
+	b.clock.leap(2 * testLease)
 	for _, tc := range []struct {
 		call
 		status int

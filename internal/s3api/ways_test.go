@@ -3,7 +3,6 @@ package s3api
 import (
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -80,7 +79,7 @@ func newSealed(t *testing.T) *bench {
 	raise("s3://data/jobs/b/", 40)
 	store := newEmbedded(t, "data", "plain")
 	b := newBench(t, store, nil, func(o *Options) {
-		list := guards.NewList(st, uuid.New(), time.Minute, guards.ListOptions{})
+		list := guards.NewList(st, uuid.New(), testLease, guards.ListOptions{})
 		if err := list.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
