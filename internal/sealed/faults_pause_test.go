@@ -38,9 +38,9 @@ type stuck struct {
 	once    sync.Once
 }
 
-// hold arms a point. Whoever passes it next stands there until release; others
+// freezeAt arms a point. Whoever passes it next stands there until release; others
 // pass.
-func hold(t *testing.T, p pause.Point) *stuck {
+func freezeAt(t *testing.T, p pause.Point) *stuck {
 	t.Helper()
 	s := &stuck{t: t, reached: make(chan struct{}), on: make(chan struct{})}
 	s.armed.Store(true)
@@ -87,10 +87,10 @@ func end(t *testing.T, done <-chan error) error {
 	}
 }
 
-// write is one kind of write with what is prepared for it before
+// wayToWrite is one kind of write with what is prepared for it before
 // anybody stands still. A successful one leaves after ("" for nothing) in the
 // place of "base".
-type write struct {
+type wayToWrite struct {
 	name   string
 	points []pause.Point
 	after  string
@@ -111,7 +111,7 @@ var (
 	partBytes = bytes.Repeat([]byte("p"), minPartSize)
 )
 
-func writes() []write {
+func waysToWrite() []wayToWrite {
 	all := []pause.Point{pause.BeforeUpload, pause.AfterUpload, pause.BeforeCommit, pause.AfterCommit}
 	put := func(p *proxy, op guarded.Op, body string, size int64) func() error {
 		return func() error {
@@ -119,7 +119,7 @@ func writes() []write {
 			return err
 		}
 	}
-	return []write{
+	return []wayToWrite{
 		{"put", all, "late", func(p *proxy, op guarded.Op) func() error { return put(p, op, "late", 4) }},
 		{"put streamed", all, large, func(p *proxy, op guarded.Op) func() error { return put(p, op, large, int64(len(large))) }},
 		{"put of unknown length", all, "late", func(p *proxy, op guarded.Op) func() error { return put(p, op, "late", -1) }},
@@ -175,7 +175,7 @@ func short(s string) string { return fmt.Sprintf("%d bytes %.20q", len(s), s) }
 func TestWriterFrozenOverATakeover(t *testing.T) {
 	for _, kind := range states {
 		two := newProxies(t, openStates(t, kind, 2), openStore(t), Options{}, anyScope)
-		for _, w := range writes() {
+		for _, w := range waysToWrite() {
 			for _, point := range w.points {
 				if kind == "memory" && point == pause.BeforeCommit {
 					// Nobody ends a transaction that stands still in this process's own
@@ -191,7 +191,7 @@ func TestWriterFrozenOverATakeover(t *testing.T) {
 	}
 }
 
-func frozenOverATakeover(t *testing.T, two []*proxy, w write, point pause.Point, writesToo bool) {
+func frozenOverATakeover(t *testing.T, two []*proxy, w wayToWrite, point pause.Point, writesToo bool) {
 	a, b, scope := two[0], two[1], newScope()
 	old := a.op(scope, a.mustTake(scope))
 	_, err := a.put(old, at(old).Key, "base")
@@ -199,7 +199,7 @@ func frozenOverATakeover(t *testing.T, two []*proxy, w write, point pause.Point,
 	act := w.make(a, old)
 	b.seen(b.op(scope, 0)) // the takeover's bound is not about a first connection
 
-	frozen := hold(t, point)
+	frozen := freezeAt(t, point)
 	done := begin(act)
 	frozen.await(done)
 
@@ -249,7 +249,7 @@ func TestFrozenRaises(t *testing.T) {
 			two, scope := in(t, both), newScope()
 			a, b := two[0], two[1]
 			old := a.op(scope, a.mustTake(scope))
-			frozen := hold(t, pause.BeforeRaise)
+			frozen := freezeAt(t, pause.BeforeRaise)
 			var tok fence.Token
 			done := begin(func() (err error) { tok, err = b.take(context.Background(), scope); return err })
 			frozen.await(done)
@@ -267,7 +267,7 @@ func TestFrozenRaises(t *testing.T) {
 			old := a.op(scope, a.mustTake(scope))
 			_, err := a.put(old, at(old).Key, "base")
 			require.NoError(t, err)
-			frozen := hold(t, pause.AfterRaise)
+			frozen := freezeAt(t, pause.AfterRaise)
 			var tok fence.Token
 			done := begin(func() (err error) { tok, err = b.take(context.Background(), scope); return err })
 			frozen.await(done)
@@ -292,7 +292,7 @@ func TestFrozenRaises(t *testing.T) {
 				a, b := two[0], two[1]
 				_, err := a.put(a.op(scope, 33), at(a.op(scope, 33)).Key, "33")
 				require.NoError(t, err)
-				frozen := hold(t, point)
+				frozen := freezeAt(t, point)
 				var first string
 				done := begin(func() (err error) { first, err = b.see(b.op(scope, 34), at(b.op(scope, 34))); return err })
 				frozen.await(done)

@@ -125,11 +125,11 @@ func (s *Store) putSmall(ctx context.Context, client *upstream.Client, bucket st
 		}
 		pause.At(pause.AfterUpload)
 		info, err := s.commitPut(p, stored{nm, hex.EncodeToString(sum[:]), p.Size, sums})
-		if !errors.Is(err, errOldName) || again {
+		if !errors.Is(err, errOldName) {
 			return info, err
 		}
 		// This proxy has not seen the scope for long; the bytes are still here.
-		if row, ok = s.known.get(p.Scope); !ok {
+		if row, ok = s.known.get(p.Scope); !ok || again {
 			return object.Info{}, fmt.Errorf("%w: %w", state.ErrBusy, err)
 		}
 	}
