@@ -128,7 +128,7 @@ type outgoing struct {
 
 func (o *outgoing) Close() {
 	if o.file != nil {
-		o.file.Close()
+		discard(o.file)
 	}
 }
 
@@ -187,6 +187,13 @@ func (rq *request) lateSum(b *sigv4.Body, late bool) {
 	}
 }
 
+// discard ends a spool file. Where the system let it be removed while open, it
+// has no name any more; elsewhere it loses it here.
+func discard(f *os.File) {
+	_ = f.Close()
+	_ = os.Remove(f.Name())
+}
+
 // spool keeps a body in a file without a name until its end is known.
 func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 	f, err := os.CreateTemp(rq.s.limits.SpoolDir, "s3fence-body-*")
@@ -202,7 +209,7 @@ func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		f.Close()
+		discard(f)
 		if pe := (*os.PathError)(nil); errors.As(err, &pe) {
 			err = unavailable(codeUnavailable, "There is no room to keep the body; send its length.", err)
 		}
@@ -222,7 +229,7 @@ func atEnd(b *sigv4.Body) error {
 		switch n, err := b.Read(one[:]); {
 		case n > 0:
 			return fail(http.StatusBadRequest, "IncompleteBody", "The body is longer than its headers promise.")
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

@@ -2,10 +2,7 @@ package s3api
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -16,8 +13,6 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"github.com/s3fence/s3fence/internal/guarded"
-	"github.com/s3fence/s3fence/internal/object"
-	"github.com/s3fence/s3fence/internal/state"
 )
 
 func TestGuardedObject(t *testing.T) { overWays(t, testGuardedObject) }
@@ -421,136 +416,6 @@ func testListsMergePlainAndGuarded(t *testing.T, b *bench) {
 	}
 }
 
-func TestGuardedBucketSettings(t *testing.T) {
-	t.Parallel()
-	b := newGuarded(t)
-	for _, tc := range []struct {
-		method, target, code string
-		status               int
-	}{
-		{"GET", "/data?versioning", "", 200},
-		{"GET", "/data?object-lock", "ObjectLockConfigurationNotFoundError", 404},
-		{"GET", "/data?location", "", 200},
-		{"PUT", "/data?versioning", "NotImplemented", 501},
-		{"PUT", "/data?lifecycle", "NotImplemented", 501},
-		{"DELETE", "/data?lifecycle", "NotImplemented", 501},
-		{"PUT", "/data?replication", "NotImplemented", 501},
-		{"PUT", "/data?policy", "NotImplemented", 501},
-		{"GET", "/data?versions", "NotImplemented", 501},
-		{"DELETE", "/data", codeBucketGuarded, 409},
-		{"POST", "/data/jobs/a/k?restore", "NotImplemented", 501},
-		{"POST", "/data", "NotImplemented", 501},
-		{"GET", "/data?frobnicate", "NotImplemented", 501},
-		{"PATCH", "/data/k", "NotImplemented", 501},
-		{"OPTIONS", "/data/k", "NotImplemented", 501},
-	} {
-		got := b.call(t, call{method: tc.method, target: tc.target})
-		if got.status != tc.status || got.code() != tc.code {
-			t.Errorf("%s %s: %d %s, want %d %s", tc.method, tc.target, got.status, got.code(), tc.status, tc.code)
-		}
-	}
-}
-
-// Each kind of failure has one status (F7), and says nothing of secrets.
-func TestGoldenErrors(t *testing.T) {
-	t.Parallel()
-	b := newGuarded(t)
-	var out strings.Builder
-	show := func(name string, a answer) {
-		text := strings.ReplaceAll(a.body, a.header.Get("X-Amz-Request-Id"), "REQUEST")
-		text = strings.ReplaceAll(text, a.header.Get("X-Amz-Id-2"), "HOST")
-		fmt.Fprintf(&out, "# %s\n%d", name, a.status)
-		for _, h := range []string{"X-Fencing-Scope", "X-Fencing-Highest", "Retry-After", "Content-Range"} {
-			if v := a.header.Get(h); v != "" {
-				fmt.Fprintf(&out, " %s=%s", h, v)
-			}
-		}
-		fmt.Fprintf(&out, "\n%s\n\n", text)
-	}
-	put := func(target, token string) call {
-		c := call{method: "PUT", target: target, body: "x"}
-		if token != "" {
-			c.header = map[string]string{"X-Fencing-Token": token}
-		}
-		return c
-	}
-	show("stale", b.call(t, put("/data/jobs/a/k", "33")))
-	show("missing", b.call(t, put("/data/jobs/a/k", "")))
-	show("never granted", b.call(t, put("/data/jobs/a/k", "35")))
-	show("no guard", b.call(t, put("/data/other/k", "35")))
-	show("not a token", b.call(t, put("/data/jobs/a/k", "-1")))
-	show("bad name", b.call(t, put("/data/jobs//k", "")))
-	show("in place", b.call(t, put("/data/here/k", "")))
-	show("removing", b.call(t, put("/data/leaving/k", "")))
-	show("unknown operation", b.call(t, call{method: "GET", target: "/data/k?frobnicate=<1>"}))
-	show("no such key", b.call(t, call{method: "GET", target: "/data/jobs/a/<none>&"}))
-	show("delete bucket", b.call(t, call{method: "DELETE", target: "/data"}))
-	for _, tc := range []struct {
-		name string
-		err  error
-	}{
-		{"state unavailable", fmt.Errorf("writing: %w", state.ErrUnavailable)},
-		{"state busy", fmt.Errorf("writing: %w", state.ErrBusy)},
-		{"outcome unknown", fmt.Errorf("writing: %w", state.ErrUnknown)},
-		{"conflict", object.ErrConflict},
-		{"something else", errors.New("secret of ours")},
-	} {
-		b.fake.mu.Lock()
-		b.fake.fail = tc.err
-		b.fake.mu.Unlock()
-		show(tc.name, b.call(t, put("/data/jobs/a/k", "34")))
-	}
-	b.fake.mu.Lock()
-	b.fake.fail = nil
-	b.fake.mu.Unlock()
-	b.call(t, put("/data/jobs/a/k", "34"))
-	show("range", b.call(t, call{method: "GET", target: "/data/jobs/a/k", header: map[string]string{"Range": "bytes=7-"}}))
-	show("stale HEAD", b.call(t, call{method: "HEAD", target: "/data/jobs/a/k", header: map[string]string{"X-Fencing-Token": "33"}}))
-	if strings.Contains(out.String(), testSecret) || strings.Contains(out.String(), "secret of ours") {
-		t.Error("an error tells a secret")
-	}
-	golden(t, "errors.txt", out.String())
-}
-
-func TestAnonymousAndOldSignatures(t *testing.T) {
-	t.Parallel()
-	b := newGuarded(t)
-	do := func(method, target, auth string) answer {
-		r, err := http.NewRequestWithContext(t.Context(), method, b.url+target, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if auth != "" {
-			r.Header.Set("Authorization", auth)
-		}
-		tr := &http.Transport{}
-		defer tr.CloseIdleConnections()
-		resp, err := tr.RoundTrip(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		var buf bytes.Buffer
-		if _, err := buf.ReadFrom(resp.Body); err != nil {
-			t.Fatal(err)
-		}
-		return answer{resp.StatusCode, resp.Header, buf.String()}
-	}
-	for _, tc := range []struct {
-		method, target, auth, code, says string
-	}{
-		{"GET", "/plain/k", "", "AccessDenied", "Anonymous"},
-		{"GET", "/plain/k", "AWS AK:c2ln", "InvalidRequest", "signature_version"},
-		{"GET", "/plain/k?AWSAccessKeyId=x&Signature=y&Expires=1", "", "InvalidRequest", "s3v4"},
-		{"POST", "/plain", "", "NotImplemented", "PostObject"},
-		{"OPTIONS", "/plain/k", "", "NotImplemented", "Preflight"},
-	} {
-		if a := do(tc.method, tc.target, tc.auth); a.code() != tc.code || !strings.Contains(a.body, tc.says) {
-			t.Errorf("%s %s: %d %s", tc.method, tc.target, a.status, a.body)
-		}
-	}
-}
-
 func TestMinioClientInAScope(t *testing.T) { overWays(t, testMinioClientInAScope) }
 
 func testMinioClientInAScope(t *testing.T, b *bench) {
@@ -569,18 +434,5 @@ func testMinioClientInAScope(t *testing.T, b *bench) {
 	}
 	if got := read(t, o); got != string(content) {
 		t.Errorf("%d bytes", len(got))
-	}
-}
-
-func TestTooManyRequests(t *testing.T) {
-	t.Parallel()
-	b := newGuarded(t, func(o *Options) { o.Limits.Concurrent = 1 })
-	b.slots <- struct{}{}
-	if got := b.call(t, call{method: "GET", target: "/plain/k"}); got.status != 503 || got.code() != codeSlowDown {
-		t.Errorf("%d %s", got.status, got.code())
-	}
-	<-b.slots
-	if got := b.call(t, call{method: "GET", target: "/plain/k"}); got.status != 404 {
-		t.Errorf("%d", got.status)
 	}
 }

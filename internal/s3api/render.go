@@ -198,9 +198,8 @@ var contentXML = []string{"application/xml"}
 
 // finish records the request, whatever became of it. A panic that is no
 // deliberate abort is answered 500 where that is still possible.
-func (rq *request) finish() {
-	p := recover()
-	if p != nil && p != http.ErrAbortHandler {
+func (rq *request) finish(p any) {
+	if err, ok := p.(error); p != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 		rq.s.log.Error("panic", "request_id", rq.record.RequestID, "operation", rq.record.Operation, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		rq.record.Code = "InternalError"
 		if !rq.wrote && rq.r.Context().Err() == nil {

@@ -180,7 +180,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["X-Amz-Request-Id"] = []string{rq.record.RequestID}
 	h["X-Amz-Id-2"] = s.ids.host
 	h["Server"] = serverName
-	defer rq.finish()
+	defer func() { rq.finish(recover()) }()
 
 	select {
 	case s.slots <- struct{}{}:

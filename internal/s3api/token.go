@@ -149,11 +149,11 @@ func (rq *request) unguarded(bucket, key string) error {
 // can be typed into a shell as it is.
 func suggestion(bucket, key string) string {
 	dir := key[:strings.LastIndexByte(key, '/')+1]
-	for _, c := range dir {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-_./=+,:@", c)) {
-			dir = ""
-			break
-		}
+	if strings.ContainsFunc(dir, func(c rune) bool {
+		plain := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-_./=+,:@", c)
+		return !plain
+	}) {
+		dir = ""
 	}
 	s := "s3://" + bucket + "/" + dir
 	if _, err := fence.ParseScope(s); err != nil {
