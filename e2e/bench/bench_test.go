@@ -17,7 +17,7 @@ var (
 	flagQuick   = flag.Bool("quick", false, "short rounds: under a minute, for a first look")
 	flagCallers = flag.Int("callers", 16, "concurrent callers of all cases but the 64 MiB ones, which have 2")
 	flagRounds  = flag.Int("rounds", 0, "rounds of each side of each case (default 4; 2 with -quick)")
-	flagLength  = flag.Duration("round", 0, "length of a round (default 2.5s; 500ms with -quick)")
+	flagLength  = flag.Duration("round", 0, "length of a round (default 2s; 400ms with -quick)")
 	flagOnly    = flag.String("only", "", "run only the cases whose name contains this, such as Put4KiB, and no package benchmarks")
 	flagDir     = flag.String("dir", "", "folder for all data of the servers (default: the first of TMPDIR, /tmp, /var/tmp on a real disk)")
 	flagTmpfs   = flag.Bool("tmpfs", false, "keep all data of the servers in memory (/dev/shm): shows what the proxy costs where the disk costs nothing")
@@ -126,9 +126,9 @@ func program(t *testing.T) string {
 // settle reads the flags.
 func settle(t *testing.T) plan {
 	t.Helper()
-	p := plan{rounds: 4, round: 2500 * time.Millisecond, callers: *flagCallers}
+	p := plan{rounds: 4, round: 2 * time.Second, callers: *flagCallers}
 	if *flagQuick {
-		p.rounds, p.round = 2, 500*time.Millisecond
+		p.rounds, p.round = 2, 400*time.Millisecond
 	}
 	if *flagRounds > 0 {
 		p.rounds = *flagRounds

@@ -33,7 +33,7 @@ var inPackages = []struct {
 		"BenchmarkKnownStale":     {"verdict on a token known as stale", "ns/op", "µs", 1e-3, most(5)},
 	}},
 	{folder: "internal/sigv4", names: []string{"BenchmarkVerifyHeader", "BenchmarkVerifyPresigned"}},
-	{folder: "internal/s3api", names: []string{"BenchmarkRoute", "BenchmarkPutPipeline", "BenchmarkGetPipeline"}},
+	{folder: "internal/s3api", names: []string{"BenchmarkRoute", "BenchmarkPutPipeline", "BenchmarkGetPipeline", "BenchmarkKnownStale"}},
 	{folder: "internal/upstream", names: []string{"BenchmarkSign"}},
 	{folder: "internal/fence", names: []string{"BenchmarkFind"}},
 }
