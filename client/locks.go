@@ -17,8 +17,11 @@ type Lease struct {
 	// Scope is s3://bucket/prefix/, Token the fencing token.
 	Scope string
 	Token int64
-	Owner string
-	TTL   time.Duration
+	// Generation is 1 unless the scope was reset while its tokens came from an
+	// external issuer; then requests name it: X-Fencing-Scope: SCOPE?generation=N.
+	Generation int64
+	Owner      string
+	TTL        time.Duration
 	// ExpiresAt is by the clock of the service's database.
 	ExpiresAt time.Time
 	// Deadline is when the lease ends by this process's clock, counted from before
@@ -72,6 +75,7 @@ type Acquisition struct {
 type leaseJSON struct {
 	Scope       string
 	Token       int64
+	Generation  int64
 	Owner       string
 	TTL         string
 	ExpiresAt   time.Time `json:"expires_at"`
@@ -82,7 +86,7 @@ type leaseJSON struct {
 func (l *leaseJSON) lease(asked time.Time) Lease {
 	// A ttl that does not parse cannot come from the service; zero is harmless.
 	ttl, _ := time.ParseDuration(l.TTL)
-	return Lease{Scope: l.Scope, Token: l.Token, Owner: l.Owner, TTL: ttl, ExpiresAt: l.ExpiresAt,
+	return Lease{Scope: l.Scope, Token: l.Token, Generation: max(l.Generation, 1), Owner: l.Owner, TTL: ttl, ExpiresAt: l.ExpiresAt,
 		Deadline: asked.Add(time.Duration(l.ExpiresInMS) * time.Millisecond), Settled: l.Settled}
 }
 
@@ -163,7 +167,8 @@ func (c *Client) Release(ctx context.Context, scope string, token int64) error {
 }
 
 // Check compares a token with the mark, for resources that are not S3; it
-// advises only. [ErrStale] below the mark. It returns the mark.
+// advises only. [ErrStale] below the mark. A scope that was reset is named with
+// its generation: SCOPE?generation=N. It returns the mark.
 func (c *Client) Check(ctx context.Context, scope string, token int64) (highest int64, err error) {
 	var out struct{ Highest int64 }
 	err = c.call(ctx, callTime, http.MethodPost, "check", lockBody{Scope: scope, Token: token}, &out)

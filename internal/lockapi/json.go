@@ -20,6 +20,13 @@ func decode(body []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
+		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			// Its own text names types of this program.
+			if e.Field == "" {
+				return fmt.Errorf("%w: the body is a JSON %s; send a JSON object", errBadRequest, e.Value)
+			}
+			return fmt.Errorf("%w: %q cannot be a JSON %s", errBadRequest, e.Field, e.Value)
+		}
 		return fmt.Errorf("%w: %w", errBadRequest, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -49,10 +56,13 @@ func (t *token) UnmarshalJSON(b []byte) error {
 
 func (t token) MarshalJSON() ([]byte, error) { return []byte(fence.Token(t).String()), nil }
 
-// duration is a Go duration in a string.
+// duration is a Go duration in a string; null is as if absent.
 type duration time.Duration
 
 func (d *duration) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
 		return fmt.Errorf("a duration is a string like \"30s\" or \"1m30s\"")
@@ -75,6 +85,23 @@ func (s *scope) UnmarshalJSON(b []byte) error {
 	}
 	parsed, err := fence.ParseScope(text)
 	*s = scope(parsed)
+	return err
+}
+
+// scopeRef is a scope with the generation that may be named with it, as in
+// X-Fencing-Scope.
+type scopeRef struct {
+	scope      scope
+	generation fence.Generation
+}
+
+func (s *scopeRef) UnmarshalJSON(b []byte) error {
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return fmt.Errorf("a scope is a string like \"s3://bucket/prefix/\"")
+	}
+	parsed, generation, err := fence.ParseScopeRef(text)
+	s.scope, s.generation = scope(parsed), generation
 	return err
 }
 

@@ -14,6 +14,10 @@ import (
 	"github.com/s3fence/s3fence/internal/state"
 )
 
+// maxPages bounds what one list reads to fill its page: a caller may see few of
+// very many scopes.
+const maxPages = 100
+
 // route is one call of the API.
 type route struct {
 	method, path string
@@ -165,15 +169,18 @@ func (s *server) release(c *call) (int, any, error) {
 }
 
 func (s *server) check(c *call) (int, any, error) {
-	var b tokenBody
-	sc, err := c.onScope(&b, &b.Scope, 0)
+	var b struct {
+		Scope scopeRef `json:"scope"`
+		Token token    `json:"token"`
+	}
+	sc, err := c.onScope(&b, &b.Scope.scope, 0)
 	if err != nil {
 		return 0, nil, err
 	}
 	if !c.sees(sc.Bucket(), sc.Prefix()) {
 		return 0, nil, c.may(auth.Lock, sc.Bucket(), sc.Prefix())
 	}
-	m, err := s.Locks.Check(c.Context(), sc, fence.Token(b.Token))
+	m, err := s.Locks.Check(c.Context(), sc, b.Scope.generation, fence.Token(b.Token))
 	return http.StatusOK, map[string]any{"scope": sc.String(), "token": b.Token, "highest": token(m.Token)}, err
 }
 
@@ -198,23 +205,31 @@ func (s *server) list(c *call) (int, any, error) {
 		}
 		limit = n
 	}
-	page, more, err := s.Locks.List(c.Context(), q.Get("prefix"), q.Get("after"), limit)
-	if err != nil {
-		return 0, nil, err
-	}
-	// A page may show fewer than the limit, since it leaves out what the caller
-	// may not see; "next" alone says whether there is more.
 	scopes := []scopeJSON{}
-	for _, st := range page {
-		if c.sees(st.Scope.Bucket(), st.Scope.Prefix()) {
+	// Until the page is full of what the caller may see. The cursor is the last of
+	// that: the name of a scope tells something of whose it is.
+	for after, pages := q.Get("after"), 0; ; pages++ {
+		if pages == maxPages {
+			return 0, nil, fmt.Errorf("%w: too many scopes that you may not see come before the next; name a prefix of yours: ?prefix=s3://bucket/…", errBadRequest)
+		}
+		page, more, err := s.Locks.List(c.Context(), q.Get("prefix"), after, locks.MaxPage)
+		if err != nil {
+			return 0, nil, err
+		}
+		for _, st := range page {
+			if !c.sees(st.Scope.Bucket(), st.Scope.Prefix()) {
+				continue
+			}
+			if len(scopes) == limit {
+				return http.StatusOK, map[string]any{"scopes": scopes, "next": scopes[limit-1].Scope}, nil
+			}
 			scopes = append(scopes, scopeOf(st))
 		}
+		if !more {
+			return http.StatusOK, map[string]any{"scopes": scopes}, nil
+		}
+		after = page[len(page)-1].Scope.String()
 	}
-	out := map[string]any{"scopes": scopes}
-	if more {
-		out["next"] = page[len(page)-1].Scope.String()
-	}
-	return http.StatusOK, out, nil
 }
 
 func (s *server) raise(c *call) (int, any, error) {

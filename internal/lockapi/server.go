@@ -44,7 +44,7 @@ type Locks interface {
 	Renew(ctx context.Context, sc fence.Scope, token fence.Token, holder string, ttl time.Duration) (locks.Lease, error)
 	Release(ctx context.Context, sc fence.Scope, token fence.Token, holder string) error
 	List(ctx context.Context, prefix, after string, limit int) (page []locks.Status, more bool, err error)
-	Check(ctx context.Context, sc fence.Scope, token fence.Token) (fence.Mark, error)
+	Check(ctx context.Context, sc fence.Scope, generation fence.Generation, token fence.Token) (fence.Mark, error)
 	Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string) (fence.Mark, error)
 	Reset(ctx context.Context, sc fence.Scope, accessKey, reason string) (fence.Mark, error)
 }
@@ -170,7 +170,8 @@ func (s *server) admit(w http.ResponseWriter, c *call) error {
 	if c.principal, err = s.Principals.Principal(c.Context(), signed.AccessKey, signed.SessionToken); err != nil {
 		return fmt.Errorf("%w: %w", errDenied, err)
 	}
-	if c.Method != http.MethodGet && (signed.Payload == sigv4.PayloadUnsigned || signed.Kind == sigv4.KindPresigned) {
+	unsigned := signed.Payload == sigv4.PayloadUnsigned || signed.Payload == sigv4.PayloadUnsignedChunksTrailer || signed.Kind == sigv4.KindPresigned
+	if c.Method != http.MethodGet && unsigned {
 		return fmt.Errorf("%w: the body must be covered by the signature; send its SHA-256 as x-amz-content-sha256", errBadRequest)
 	}
 	body, err := signed.Body(c.Request, sigv4.BodyOptions{})

@@ -55,20 +55,25 @@ func (s *Service) Acquire(ctx context.Context, r Request) (Lease, error) {
 	if err := r.check(); err != nil {
 		return Lease{}, err
 	}
-	g, err := s.guardOf(ctx, r.Scope)
-	if err != nil {
-		return Lease{}, err
-	}
-	if r.Retry != nil {
+	over := time.Now().Add(r.Wait)
+	return underGuard(ctx, s, r.Scope, func(g fence.Guard) (Lease, error) {
+		r.Wait = max(0, time.Until(over))
+		return s.acquire(ctx, g, r)
+	})
+}
+
+func (s *Service) acquire(ctx context.Context, g fence.Guard, r Request) (Lease, error) {
+	switch {
+	case r.Wait == 0 && r.Retry == nil:
+		return s.attempt(ctx, g, r)
+	case r.Wait == 0:
 		// Without a look first: the lock may be held by the request's own first try,
 		// which only the transaction knows.
-		lease, err := s.grant(ctx, g, r, false, "")
-		if !errors.Is(err, ErrHeld) || r.Wait == 0 {
-			return lease, err
+		return s.grant(ctx, g, r, false, "")
+	case r.Retry != nil:
+		if l, found, err := s.earlier(ctx, g, r); found || err != nil {
+			return l, err
 		}
-	}
-	if r.Wait == 0 {
-		return s.attempt(ctx, g, r)
 	}
 	w, err := s.lines.join(r.Scope)
 	if err != nil {
@@ -136,7 +141,11 @@ func (s *Service) attempt(ctx context.Context, g fence.Guard, r Request) (Lease,
 		return Lease{}, err
 	}
 	if row, ok := v.Scopes[r.Scope]; ok && row.Held(v.Now) {
-		return Lease{}, heldBy(&row, v.Now)
+		// Of what the caller holds itself, only the transaction knows whether it was
+		// granted to another try of this request.
+		if r.Retry == nil || row.Last.Holder != r.Holder {
+			return Lease{}, heldBy(&row, v.Now)
+		}
 	}
 	return s.grant(ctx, g, r, false, "")
 }
@@ -155,11 +164,9 @@ func (s *Service) Take(ctx context.Context, r Request, reason string) (Lease, er
 	if err := checkText("reason", reason, MaxReason); err != nil {
 		return Lease{}, err
 	}
-	g, err := s.guardOf(ctx, r.Scope)
-	if err != nil {
-		return Lease{}, err
-	}
-	return s.grant(ctx, g, r, true, reason)
+	return underGuard(ctx, s, r.Scope, func(g fence.Guard) (Lease, error) {
+		return s.grant(ctx, g, r, true, reason)
+	})
 }
 
 // grant is the transaction that makes a holder.
@@ -202,12 +209,7 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 		return Lease{}, wrap("granting the lock on "+r.Scope.String(), err)
 	}
 	if repeated {
-		// Not confirm: the lease is not given back for a repetition that fails, since
-		// an earlier try may have been answered.
-		if err := s.stand(ctx, lease); err != nil {
-			return Lease{}, err
-		}
-		return lease, nil
+		return s.answer(ctx, lease)
 	}
 	pause.At(pause.AfterRaise)
 	e := events.Event{Time: now, Kind: events.Granted, Scope: r.Scope, Token: lease.Mark.Token, Highest: was.Mark.Token,
@@ -219,6 +221,9 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 		}
 	}
 	s.tell(ctx, e)
+	if r.Retry != nil {
+		return s.answer(ctx, lease)
+	}
 	return s.confirm(ctx, lease, r.Holder)
 }
 
@@ -258,6 +263,20 @@ func (s *Service) confirm(ctx context.Context, l Lease, holder string) (Lease, e
 		err = fmt.Errorf("%w (and the lease, not given back, ends by itself: %w)", err, rerr)
 	}
 	return Lease{}, err
+}
+
+// answer lets the witness stand for the lease of a request that names itself. It
+// gives nothing back: another try may have been answered with the lease already,
+// here or in another process, and if none was, the next one will be.
+func (s *Service) answer(ctx context.Context, l Lease) (Lease, error) {
+	err := s.stand(ctx, l)
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("the caller has gone: %w", ctx.Err())
+	}
+	if err != nil {
+		return Lease{}, err
+	}
+	return l, nil
 }
 
 // stand makes the witness stand for a lease before it is answered.

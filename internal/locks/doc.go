@@ -39,7 +39,9 @@
 // happened. state.ErrUnknown means that a grant may have happened; nobody was
 // told its token, so at worst its lease runs out. If the caller has gone or the
 // witness cannot stand by the time a grant is committed, the lease is given back;
-// the mark stays raised.
+// the mark stays raised. Not so for a request that names itself (Request.Retry):
+// a repetition of it may have been given the lease meanwhile, through another
+// process, and will be if it comes later.
 //
 // # Not here
 //

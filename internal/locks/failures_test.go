@@ -34,8 +34,9 @@ func TestWitness(t *testing.T) {
 	assert.Equal(t, fence.Token(2), w.acquire(w.ask("bob")).Mark.Token)
 }
 
-// Of all tries of one request at most one is granted a lock; and a grant that
-// was given back, because its witness did not stand, is not answered later.
+// Of all tries of one request at most one is granted a lock, and the others are
+// given that lease. Nothing is given back when a try fails: another one may have
+// been answered. No try is answered before the witness stands.
 func TestRetry(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("bucket gone")
@@ -54,7 +55,12 @@ func TestRetry(t *testing.T) {
 	}
 	_, err := w.locks.Acquire(t.Context(), ask(1))
 	require.ErrorIs(t, err, boom)
+	_, err = w.locks.Acquire(t.Context(), ask(1))
+	require.ErrorIs(t, err, boom)
 	fail = false
+	given := w.acquire(ask(1))
+	assert.Equal(t, fence.Token(1), given.Mark.Token)
+	require.NoError(t, w.locks.Release(t.Context(), given.Scope, given.Mark.Token, "ann"))
 	_, err = w.locks.Acquire(t.Context(), ask(1))
 	require.ErrorIs(t, err, locks.ErrLost)
 	first := w.acquire(ask(2))

@@ -142,7 +142,7 @@ func TestExpiredAndNotReplaced(t *testing.T) {
 	_, err := w.locks.Renew(t.Context(), l.Scope, l.Mark.Token, "ann", 0)
 	require.ErrorIs(t, err, locks.ErrLost)
 	require.ErrorContains(t, err, "its lease ended")
-	_, err = w.locks.Check(t.Context(), l.Scope, l.Mark.Token)
+	_, err = w.locks.Check(t.Context(), l.Scope, 0, l.Mark.Token)
 	require.NoError(t, err, "the token is the highest still")
 	require.NoError(t, w.locks.Release(t.Context(), l.Scope, l.Mark.Token, "ann"))
 }

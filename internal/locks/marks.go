@@ -52,31 +52,33 @@ func (s *Service) List(ctx context.Context, prefix, after string, limit int) (pa
 
 // Check compares a token with the mark as it stands at one moment of the call:
 // for resources that cannot compare in the same step as they act, so it only
-// advises. [ErrStale], [ErrNeverGranted] (of tokens of our own only). It returns
-// the mark.
-func (s *Service) Check(ctx context.Context, sc fence.Scope, token fence.Token) (fence.Mark, error) {
+// advises. [ErrStale], [ErrNeverGranted] (of tokens of our own only). A scope that
+// was reset asks for the generation, zero where none is named: a token from before
+// the reset may be the larger number (F8). It returns the mark.
+func (s *Service) Check(ctx context.Context, sc fence.Scope, generation fence.Generation, token fence.Token) (fence.Mark, error) {
 	if token < 1 {
 		return fence.Mark{}, invalid("token is %d; it must be 1 or more", token)
 	}
-	g, err := s.guardOf(ctx, sc)
-	if err != nil {
-		return fence.Mark{}, err
-	}
-	v, err := s.state.Read(ctx, state.Query{Guards: []fence.GuardID{g.ID}, Scopes: []fence.Scope{sc}})
-	if err != nil {
-		return fence.Mark{}, fmt.Errorf("checking a token of %s: %w", sc, err)
-	}
-	if g, err = guardIn(v, g, sc); err != nil {
-		return fence.Mark{}, err
-	}
-	row := v.Scope(sc, g.Writes)
-	switch {
-	case token < row.Mark.Token:
-		return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrStale}
-	case token > row.Mark.Token && g.Issuer == fence.Own:
-		return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrNeverGranted}
-	}
-	return row.Mark, nil
+	return underGuard(ctx, s, sc, func(g fence.Guard) (fence.Mark, error) {
+		v, err := s.state.Read(ctx, state.Query{Guards: []fence.GuardID{g.ID}, Scopes: []fence.Scope{sc}})
+		if err != nil {
+			return fence.Mark{}, fmt.Errorf("checking a token of %s: %w", sc, err)
+		}
+		if g, err = guardIn(v, g, sc); err != nil {
+			return fence.Mark{}, err
+		}
+		row := v.Scope(sc, g.Writes)
+		now := row.Mark.Current()
+		switch {
+		case generation != now && (generation != 0 || now != fence.FirstGeneration):
+			return row.Mark, invalid("%s is in generation %d: name it with the token, as %s?generation=%d", sc, now, sc, now)
+		case token < row.Mark.Token:
+			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrStale}
+		case token > row.Mark.Token && g.Issuer == fence.Own:
+			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrNeverGranted}
+		}
+		return row.Mark, nil
+	})
 }
 
 // Raise raises the mark of a scope without granting it to anybody, so that every
@@ -93,15 +95,17 @@ func (s *Service) Raise(ctx context.Context, sc fence.Scope, to fence.Token, acc
 	if err := checkText("reason", reason, MaxReason); err != nil {
 		return fence.Mark{}, err
 	}
-	g, err := s.guardOf(ctx, sc)
-	if err != nil {
-		return fence.Mark{}, err
-	}
-	if g.Issuer == fence.Own && to != 0 {
-		if err := s.reachable(ctx, to); err != nil {
-			return fence.Mark{}, err
+	return underGuard(ctx, s, sc, func(g fence.Guard) (fence.Mark, error) {
+		if g.Issuer == fence.Own && to != 0 {
+			if err := s.reachable(ctx, to); err != nil {
+				return fence.Mark{}, err
+			}
 		}
-	}
+		return s.raise(ctx, g, sc, to, accessKey, reason)
+	})
+}
+
+func (s *Service) raise(ctx context.Context, g fence.Guard, sc fence.Scope, to fence.Token, accessKey, reason string) (fence.Mark, error) {
 	return s.remark(ctx, g, sc, accessKey, reason, events.Raised, func(v *state.View, g fence.Guard, row *state.Scope) error {
 		if to != 0 && to <= row.Mark.Token {
 			return invalid("the mark of %s is %d already; a mark never falls", sc, row.Mark.Token)
@@ -149,16 +153,14 @@ func (s *Service) Reset(ctx context.Context, sc fence.Scope, accessKey, reason s
 	if err := checkText("reason", reason, MaxReason); err != nil {
 		return fence.Mark{}, err
 	}
-	g, err := s.guardOf(ctx, sc)
-	if err != nil {
-		return fence.Mark{}, err
-	}
-	return s.remark(ctx, g, sc, accessKey, reason, events.Reset, func(_ *state.View, g fence.Guard, row *state.Scope) error {
-		if g.Issuer != fence.External {
-			return invalid("the tokens of %s are s3fence's own and never start over; raise the mark instead", sc)
-		}
-		row.Mark = fence.Mark{Generation: row.Mark.Current() + 1}
-		return nil
+	return underGuard(ctx, s, sc, func(g fence.Guard) (fence.Mark, error) {
+		return s.remark(ctx, g, sc, accessKey, reason, events.Reset, func(_ *state.View, g fence.Guard, row *state.Scope) error {
+			if g.Issuer != fence.External {
+				return invalid("the tokens of %s are s3fence's own and never start over; raise the mark instead", sc)
+			}
+			row.Mark = fence.Mark{Generation: row.Mark.Current() + 1}
+			return nil
+		})
 	})
 }
 

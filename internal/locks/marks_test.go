@@ -66,7 +66,7 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, w.locks.Release(t.Context(), l.Scope, 1, "ann"))
 	w.acquire(w.ask("bob"))
 	for token, want := range map[fence.Token]error{0: locks.ErrInvalid, 1: locks.ErrStale, 2: nil, 3: locks.ErrNeverGranted} {
-		_, err := w.locks.Check(t.Context(), l.Scope, token)
+		_, err := w.locks.Check(t.Context(), l.Scope, 0, token)
 		require.ErrorIs(t, err, want, "%d", token)
 	}
 }

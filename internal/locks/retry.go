@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/s3fence/s3fence/internal/fence"
@@ -24,8 +25,7 @@ func (r *Request) remember(l Lease) []state.Retry {
 }
 
 // repeated finds the lease that an earlier try of the request was granted. A
-// lease that is over is [ErrLost] rather than the old answer: it may have been
-// given back because the first try could not be answered.
+// lease that is over is [ErrLost] rather than the old answer.
 func (r *Request) repeated(v *state.View, row *state.Scope) (Lease, bool, error) {
 	if r.Retry == nil {
 		return Lease{}, false, nil
@@ -42,4 +42,31 @@ func (r *Request) repeated(v *state.View, row *state.Scope) (Lease, bool, error)
 		return Lease{}, false, lostError(row, token, v.Now)
 	}
 	return leaseOf(row, v.Now), true, nil
+}
+
+// earlier finds what an earlier try of a request was granted, before the request
+// takes its place in the line. The scope's lock is shared: a try that is about to
+// commit is waited for, and writers are not.
+func (s *Service) earlier(ctx context.Context, g fence.Guard, r Request) (l Lease, found bool, err error) {
+	err = state.Run(ctx, s.state, &state.Tx{
+		Guards: []fence.GuardID{g.ID}, Scopes: []state.ScopeLock{{Scope: r.Scope, Mode: state.Shared}},
+		Retries: r.retries(),
+		Decide: func(v *state.View) (state.Changes, error) {
+			g, err := locksIn(v, g, r.Scope)
+			if err != nil {
+				return state.Changes{}, err
+			}
+			row := v.Scope(r.Scope, g.Writes)
+			l, found, err = r.repeated(v, &row)
+			return state.Changes{}, err
+		},
+	})
+	if err != nil {
+		return Lease{}, false, wrap("granting the lock on "+r.Scope.String(), err)
+	}
+	if !found {
+		return Lease{}, false, nil
+	}
+	l, err = s.answer(ctx, l)
+	return l, true, err
 }

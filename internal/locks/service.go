@@ -2,6 +2,7 @@ package locks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 	"unicode"
@@ -117,6 +118,34 @@ func (s *Service) guardOf(ctx context.Context, sc fence.Scope) (fence.Guard, err
 		return fence.Guard{}, unavailable(err)
 	}
 	return lookUp(list, sc)
+}
+
+// underGuard does something under the guard of a scope, and does it again where
+// the state says that the guard has gone and another one governs the scope now:
+// it was removed and added again since this process last looked.
+func underGuard[T any](ctx context.Context, s *Service, sc fence.Scope, do func(fence.Guard) (T, error)) (T, error) {
+	var none T
+	g, err := s.guardOf(ctx, sc)
+	if err != nil {
+		return none, err
+	}
+	for {
+		out, err := do(g)
+		if !errors.Is(err, ErrNoSuchGuard) {
+			return out, err
+		}
+		if err := s.guards.Refresh(ctx); err != nil {
+			return none, unavailable(err)
+		}
+		now, gone := s.guardOf(ctx, sc)
+		switch {
+		case gone != nil:
+			return none, gone
+		case now.ID == g.ID:
+			return none, err
+		}
+		g = now
+	}
 }
 
 func lookUp(list *fence.Guards, sc fence.Scope) (fence.Guard, error) {
