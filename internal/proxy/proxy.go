@@ -164,7 +164,7 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 		return err
 	}
 	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: keyring, Locks: service, Guards: p.admin, Logger: p.log})
-	p.server = p.newServer(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout)))
+	p.server = p.newServer(continueEmpty(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout))))
 	return nil
 }
 
@@ -273,7 +273,7 @@ func open(ctx context.Context, key, address string) (net.Listener, error) {
 	l, err := lc.Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%w on %s: the port is taken by another program; stop that or set %s to another port", ErrListen, address, key)
+		return nil, fmt.Errorf("%w on %s: the port is taken by another program; stop that, or choose another port for %s", ErrListen, address, key)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("%w on %s: not permitted; set %s to a port above 1023", ErrListen, address, key)
 	case err != nil:
