@@ -36,6 +36,16 @@ var storeHeaders = []string{
 	"X-Amz-Expected-Bucket-Owner", "X-Amz-Request-Payer",
 }
 
+// metaName is a header's name as it is sent to clients. User metadata goes in
+// lower case, as S3 sends it: header names have no case, but boto3 makes the keys
+// of a case-sensitive dictionary of them.
+func metaName(name string) string {
+	if strings.HasPrefix(name, metaPrefix) {
+		return strings.ToLower(name)
+	}
+	return name
+}
+
 // attributes reads what a write into a scope says of its object. Headers that
 // ask for what a scope does not have are refused by name: an object that is
 // silently not locked, not private or not encrypted is worse than none.

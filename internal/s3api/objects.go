@@ -242,7 +242,7 @@ func (rq *request) objectHeaders(info *object.Info, rng *guarded.Range) (status 
 		h[name] = []string{v}
 	}
 	for name, v := range info.Meta {
-		h[http.CanonicalHeaderKey(metaPrefix+name)] = []string{v}
+		h[metaName(metaPrefix+name)] = []string{v}
 	}
 	h["Etag"] = []string{`"` + info.ETag + `"`}
 	h["Last-Modified"] = []string{info.Modified.UTC().Format(http.TimeFormat)}

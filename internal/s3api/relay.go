@@ -187,7 +187,7 @@ func (rq *request) relay(resp *upstream.Response) error {
 	h := rq.w.Header()
 	for name, v := range resp.Header {
 		if relayedHeader(name) {
-			h[name] = v
+			h[metaName(name)] = v
 		}
 	}
 	if rq.op.level == bucketLevel {
