@@ -16,10 +16,11 @@ const (
 	// is promised within a second. Ending a session that would have come back costs
 	// its callers a repeated request and nothing else.
 	patience = 300 * time.Millisecond
-	// keyPatience is the same for the locks of keys. Nobody's takeover hangs on
-	// them, so the proxy gets more time to come back; but one that was cut off in
-	// the middle of its second flush would otherwise hold its keys until TCP gives
-	// it up, after two hours: PostgreSQL does not call that idle.
+	// keyPatience is the same for the locks of keys, and for guards and scopes that
+	// are waited for to be shared. Nobody's takeover hangs on them, so the proxy gets
+	// more time to come back; but one that was cut off in the middle of its second
+	// flush would otherwise hold them until TCP gives it up, after two hours:
+	// PostgreSQL does not call that idle.
 	keyPatience = 2 * time.Second
 )
 
@@ -33,17 +34,18 @@ const (
 // Sessions that work, that write the log, or that wait for a synchronous replica
 // are left alone: their transactions may be past COMMIT. Those that merely stand
 // in the queue for the lock do not hold it and are never ended; pg_blocking_pids
-// would name them too. The number of a lock is in two halves in pg_locks.
+// would name them too. With $4 only those count that hold a lock exclusively: who
+// waits to share it is blocked by nobody else. The number of a lock is in two halves in pg_locks.
 //
 // Reads shared memory only, takes no lock that a transaction of ours could hold.
 const endStuck = `
 WITH held AS (
-     SELECT pid, (classid::bigint << 32) | objid::bigint AS id FROM pg_locks
+     SELECT pid, mode, (classid::bigint << 32) | objid::bigint AS id FROM pg_locks
       WHERE locktype = 'advisory' AND granted AND objsubid = 1
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 SELECT a.pid, a.state, a.application_name, pg_terminate_backend(a.pid)
   FROM pg_stat_activity a
- WHERE a.pid IN (SELECT pid FROM held WHERE id = ANY ($1::bigint[]))
+ WHERE a.pid IN (SELECT pid FROM held WHERE id = ANY ($1::bigint[]) AND (mode = 'ExclusiveLock' OR NOT $4))
    AND a.pid NOT IN (SELECT pid FROM held WHERE id = $3)
    AND a.usename = current_user
    AND CASE WHEN a.state LIKE 'idle in transaction%' THEN 1
@@ -52,8 +54,9 @@ SELECT a.pid, a.state, a.application_name, pg_terminate_backend(a.pid)
        END * make_interval(secs => $2::float8 / 1000) < clock_timestamp() - a.state_change`
 
 // breakLocks ends stuck sessions that hold one of the locks: for urgent ones after
-// patience, for others after keyPatience, and again and again until stop is
-// called. own is a lock of the waiter itself. A proxy frozen between lock and COMMIT must not hold back a takeover
+// patience, for others after keyPatience and only where they hold them
+// exclusively, and again and again until stop is called. own is a lock of the
+// waiter itself. A proxy frozen between lock and COMMIT must not hold back a takeover
 // until idleLimit. A call that ends in time has cost a timer.
 func (db *DB) breakLocks(own int64, urgent, others []int64) (stop func()) {
 	if len(urgent)+len(others) == 0 {
@@ -96,10 +99,10 @@ func (db *DB) breaking(ctx context.Context, begun time.Time, own int64, urgent, 
 			conn, err = db.connect(ctx)
 		}
 		if err == nil && len(urgent) > 0 {
-			err = db.endStuck(ctx, conn, urgent, patience, own)
+			err = db.endStuck(ctx, conn, urgent, patience, own, false)
 		}
 		if err == nil && len(others) > 0 && time.Since(begun) >= keyPatience {
-			err = db.endStuck(ctx, conn, others, keyPatience, own)
+			err = db.endStuck(ctx, conn, others, keyPatience, own, true)
 		}
 		if err != nil && ctx.Err() == nil {
 			db.log.Warn("cannot look for sessions that hold a lock and do not move", "error", err)
@@ -111,7 +114,7 @@ func (db *DB) breaking(ctx context.Context, begun time.Time, own int64, urgent, 
 	}
 }
 
-func (db *DB) endStuck(ctx context.Context, conn *pgx.Conn, ids []int64, still time.Duration, own int64) error {
+func (db *DB) endStuck(ctx context.Context, conn *pgx.Conn, ids []int64, still time.Duration, own int64, exclusiveOnly bool) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	f := &pipeline{}
@@ -125,7 +128,7 @@ func (db *DB) endStuck(ctx context.Context, conn *pgx.Conn, ids []int64, still t
 		db.log.Warn("ended a session that held a lock and did not move",
 			slog.Int("pid", int(pid)), "state", state, "application", application, "ended", ended)
 		return nil
-	}, endStuck, ids, still.Milliseconds(), own)
+	}, endStuck, ids, still.Milliseconds(), own, exclusiveOnly)
 	_, err := f.run(ctx, conn)
 	return err
 }

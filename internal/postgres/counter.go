@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/s3fence/s3fence/internal/fence"
@@ -32,16 +33,26 @@ const liftCounter = `
 SELECT setval('fencing_token', $1, true) FROM fencing_token
  WHERE last_value < $1 OR (last_value = $1 AND NOT is_called)`
 
+// atCounter runs a flush that waits for the counter's lock. All grants of the
+// deployment pass here: whoever froze with the lock is ended as soon as one that
+// froze with a scope is.
+func (db *DB) atCounter(ctx context.Context, conn *pgx.Conn, id uuid.UUID, f *pipeline) error {
+	stop := db.breakLocks(txLock(id), []int64{lockID(counterDomain)}, nil)
+	defer stop()
+	_, err := f.run(ctx, conn)
+	return err
+}
+
 // draw takes the next token in a round trip of its own: grants are rare, and
 // which commits need a token is known only when they are decided.
-func draw(ctx context.Context, conn *pgx.Conn) (fence.Token, error) {
+func (db *DB) draw(ctx context.Context, conn *pgx.Conn, id uuid.UUID) (fence.Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var counter, incarnation int64
 	f := &pipeline{}
 	f.exec(shareCounter, lockID(counterDomain))
 	f.query(func(rows pgx.Rows) error { return rows.Scan(&counter, &incarnation) }, nextToken)
-	if _, err := f.run(ctx, conn); err != nil {
+	if err := db.atCounter(ctx, conn, id, f); err != nil {
 		return 0, fmt.Errorf("draw a token: %w", undone(err))
 	}
 	t, err := fence.MakeToken(incarnation, counter)
@@ -54,7 +65,7 @@ func draw(ctx context.Context, conn *pgx.Conn) (fence.Token, error) {
 // lift makes the counter continue above t. Tokens of an older incarnation lie
 // below it anyway; those of a later one, or the last of this one, cannot be
 // risen above and are refused.
-func lift(ctx context.Context, conn *pgx.Conn, t fence.Token) error {
+func (db *DB) lift(ctx context.Context, conn *pgx.Conn, id uuid.UUID, t fence.Token) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	const most = int64(1)<<fence.CounterBits - 1
@@ -76,7 +87,7 @@ func lift(ctx context.Context, conn *pgx.Conn, t fence.Token) error {
 	f = &pipeline{}
 	f.exec(ownCounter, lockID(counterDomain))
 	f.exec(liftCounter, counter)
-	if _, err := f.run(ctx, conn); err != nil {
+	if err := db.atCounter(ctx, conn, id, f); err != nil {
 		return fmt.Errorf("lift the counter: %w", undone(err))
 	}
 	return nil

@@ -187,3 +187,79 @@ func TestIdleLimit(t *testing.T) {
 	require.False(t, errors.Is(err, state.ErrUnknown), "%v", err)
 	require.False(t, exists(t, db, ref))
 }
+
+// TestStuckExclusiveHoldersHoldNobodyForLong: a proxy that was cut off in the
+// middle of its second flush is not idle for PostgreSQL, so nothing but the waiters
+// ends its session: those that wait for a shared lock too, and those that wait for
+// a lock that a decision took.
+func TestStuckExclusiveHoldersHoldNobodyForLong(t *testing.T) {
+	t.Parallel()
+	sc := testScope(t, "s3://data/jobs/")
+	for name, tc := range map[string]struct {
+		lock  int64
+		mode  state.Mode
+		doing func(context.Context, *DB) error
+	}{
+		"the guard list, and a lease is renewed (F9)": {lockID(listDomain), state.Exclusive, func(ctx context.Context, db *DB) error {
+			_, _, err := db.RenewGuards(ctx, state.NewID(), 0, -1)
+			return err
+		}},
+		"a guard, and a write commits under it": {guardLock(1), state.Exclusive, func(ctx context.Context, db *DB) error {
+			tx, _ := putOne(sc, "a", nil)
+			tx.Guards = []fence.GuardID{1}
+			return db.Transact(ctx, tx)
+		}},
+		"a scope, and a write commits in it": {scopeLock(sc), state.Exclusive, func(ctx context.Context, db *DB) error {
+			tx, _ := putOne(sc, "a", nil)
+			return db.Transact(ctx, tx)
+		}},
+		"the counter, and a token is drawn": {lockID(counterDomain), state.Exclusive, func(ctx context.Context, db *DB) error {
+			return db.Transact(ctx, drawing(sc, func(v *state.View) error { _, err := v.Draw(); return err }))
+		}},
+		"the counter, and it is lifted": {lockID(counterDomain), state.Shared, func(ctx context.Context, db *DB) error {
+			return db.Transact(ctx, drawing(sc, func(v *state.View) error { return v.Lift(1000) }))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := migrated(t)
+			db := open(t, dsn, 4)
+			freezeMidFlush(t, dsn, lockStatement(tc.mode, tc.lock))
+			ctx, cancel := context.WithTimeout(t.Context(), 4500*time.Millisecond) // less than lock_timeout
+			defer cancel()
+			require.NoError(t, tc.doing(ctx, db))
+		})
+	}
+}
+
+// TestSharedHoldersAreNotEndedBySharers: they do not block each other, however
+// long one of them waits for its key.
+func TestSharedHoldersAreNotEndedBySharers(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	db := open(t, dsn, 4)
+	sc := testScope(t, "s3://data/jobs/")
+	sharing := freezeIdle(t, dsn, lockStatement(state.Shared, scopeLock(sc)))
+	working := freezeIdle(t, dsn, lockStatement(state.Exclusive, lockID(keyDomain, "data", "jobs/a")))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := working.Exec(ctx, "SELECT pg_sleep(60)")
+		done <- err
+	}()
+	tx, _ := putOne(sc, "a", nil)
+	tx.Keys = []object.Ref{{Bucket: "data", Key: "jobs/a"}}
+	tx.Wait = keyPatience + time.Second
+	require.ErrorIs(t, db.Transact(t.Context(), tx), state.ErrBusy)
+	_, err := sharing.Exec(t.Context(), "SELECT 1")
+	require.NoError(t, err, "a session that only shares the scope was ended")
+	cancel()
+	<-done
+}
+
+// drawing is a transaction that holds a scope exclusively and uses the counter.
+func drawing(sc fence.Scope, use func(*state.View) error) *state.Tx {
+	return &state.Tx{ID: state.NewID(), Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}}, Decide: func(v *state.View) (state.Changes, error) {
+		return state.Changes{}, use(v)
+	}}
+}

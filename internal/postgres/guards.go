@@ -45,6 +45,10 @@ SELECT ` + guardColumns + ` FROM guards WHERE (SELECT version FROM guard_list) <
 // caller, even if the row was written: that is the safe side.
 func (db *DB) RenewGuards(ctx context.Context, proxy uuid.UUID, acked, known int64) (version int64, list []fence.Guard, err error) {
 	var tag string
+	// Whoever froze while changing the list must not take the lease, and with it
+	// every write, from all proxies.
+	stop := db.breakLocks(0, []int64{lockID(listDomain)}, nil)
+	defer stop()
 	err = db.flush(ctx, func(f *pipeline) {
 		list = nil
 		f.exec(begin)

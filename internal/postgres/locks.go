@@ -116,6 +116,23 @@ func (p *plan) urgent(try bool) []int64 {
 	return ids
 }
 
+// others lists the locks for whose sake stuck sessions are ended later, and only
+// if they hold them exclusively: keys, and what is only shared here.
+func (p *plan) others(try bool) []int64 {
+	ids := slices.Clone(p.keys.ids)
+	for i, id := range p.guards.ids {
+		if !p.guards.exclusive[i] {
+			ids = append(ids, id)
+		}
+	}
+	for i, id := range p.scopes.ids {
+		if !p.scopes.exclusive[i] && !try {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // takeLocks takes advisory locks in the order of the array and gives no rows: a
 // filter runs once for each row of the array, in its order. The CASE decides the
 // mode before the lock is asked for. Nothing is read here: this statement's

@@ -116,7 +116,8 @@ func (db *DB) commit(ctx context.Context, conn *pgx.Conn, f *pipeline) error {
 		return fmt.Errorf("%w: WARNING: %s", state.ErrUnknown, seen.last.Message)
 	case err == nil:
 		return nil
-	case !refusedByServer(err):
+	case !refusedByServer(err) || tag == "COMMIT":
+		// An ERROR that follows the answer to COMMIT is about something else.
 		return fmt.Errorf("%w: %w", state.ErrUnknown, err)
 	}
 	rollback(conn)
@@ -178,7 +179,7 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 	readRetries(f, view, tx.Retries)
 	readAttempts(f, view, tx.Attempts)
 
-	stop := db.breakLocks(txLock(tx.ID), p.urgent(tx.Try), p.keys.ids)
+	stop := db.breakLocks(txLock(tx.ID), p.urgent(tx.Try), p.others(tx.Try))
 	_, err = f.run(flush, conn)
 	stop()
 	if err != nil {
@@ -191,9 +192,9 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 		if !slices.ContainsFunc(tx.Scopes, func(l state.ScopeLock) bool { return l.Mode == state.Exclusive && !view.Missed[l.Scope] }) {
 			return 0, errDrawUnlocked
 		}
-		return draw(ctx, conn)
+		return db.draw(ctx, conn, tx.ID)
 	}
-	view.Lift = func(t fence.Token) error { return lift(ctx, conn, t) }
+	view.Lift = func(t fence.Token) error { return db.lift(ctx, conn, tx.ID, t) }
 	return view, lastGuard, nil
 }
 
