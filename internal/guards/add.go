@@ -213,8 +213,8 @@ func (a *Admin) activate(ctx context.Context, g fence.Guard) (fence.Guard, error
 }
 
 // highest is the highest mark of a scope under a guard whose tokens are our
-// own, and zero under others. A mark from which the counter could not go on is a
-// [MarkError].
+// own, and zero under others. A mark from which the counter could not go on, or
+// that would use up half of what all scopes have of it, is a [MarkError].
 func (a *Admin) highest(ctx context.Context, g fence.Guard) (fence.Token, error) {
 	if g.Issuer != fence.Own {
 		return 0, nil
@@ -236,7 +236,8 @@ func (a *Admin) highest(ctx context.Context, g fence.Guard) (fence.Token, error)
 			}
 			const low = 1<<fence.CounterBits - 1
 			m := row.Mark.Token
-			if m > fence.MaxGranted || int64(m>>fence.CounterBits) > d.Incarnation || m&low == low {
+			its := int64(m >> fence.CounterBits)
+			if m > fence.MaxGranted || its > d.Incarnation || its == d.Incarnation && m&low > low/2 {
 				return 0, &MarkError{row.Scope, row.Mark, d.Incarnation}
 			}
 			highest = max(highest, m)

@@ -391,6 +391,8 @@ func TestActivationLiftsTheCounter(t *testing.T) {
 		{"older incarnation", 2, map[string]fence.Token{"s3://data/t/a/": 7}, fence.Own, 2<<fence.CounterBits | 1},
 		{"beyond 2^53", 0, map[string]fence.Token{"s3://data/t/a/": 1 << 53}, fence.Own, 0},
 		{"later incarnation", 1, map[string]fence.Token{"s3://data/t/a/": 2<<fence.CounterBits | 1}, fence.Own, 0},
+		{"so far that other scopes would run out", 0, map[string]fence.Token{"s3://data/t/a/": 1<<(fence.CounterBits-1) + 1}, fence.Own, 0},
+		{"the last of an older incarnation", 1, map[string]fence.Token{"s3://data/t/a/": 1<<fence.CounterBits - 1}, fence.Own, 1<<fence.CounterBits | 1},
 		{"the last of the counter", 0, map[string]fence.Token{"s3://data/t/a/": 1<<fence.CounterBits - 1}, fence.Own, 0},
 		{"an external issuer does not care", 0, map[string]fence.Token{"s3://data/t/a/": 1 << 60}, fence.External, 1},
 	} {

@@ -117,7 +117,7 @@ type MarkError struct {
 }
 
 func (e *MarkError) Error() string {
-	return fmt.Sprintf("the mark %d of %s is out of the range from which s3fence can grant (below 2^53, incarnation at most %d): no granted token would be above it. Keep issuer: external there",
+	return fmt.Sprintf("the mark %d of %s is out of the range from which s3fence can grant (incarnation at most %d, and the lower half of its 40 bits): the counter would be used up for every scope. Keep issuer: external there",
 		e.Mark.Token, e.Scope, e.Incarnation)
 }
 

@@ -131,15 +131,20 @@ func (s *Service) raise(ctx context.Context, g fence.Guard, sc fence.Scope, to f
 	})
 }
 
-// reachable refuses a mark from which the counter could not go on.
+// reachable refuses a mark from which the counter could not go on, and one in the
+// upper half of its range: the counter is the whole deployment's, and whoever may
+// raise one scope must not use it up for the others. Grants alone do not get there:
+// half of the range is 2^39 of them.
 func (s *Service) reachable(ctx context.Context, to fence.Token) error {
 	const low = 1<<fence.CounterBits - 1
 	d, err := s.state.Deployment(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the deployment: %w", err)
 	}
-	if to >= fence.MaxGranted || int64(to>>fence.CounterBits) > d.Incarnation || to&low == low {
-		return invalid("the counter of this deployment (incarnation %d) cannot go on above %d", d.Incarnation, to)
+	its := int64(to >> fence.CounterBits)
+	if to >= fence.MaxGranted || its > d.Incarnation || its == d.Incarnation && to&low > low/2 {
+		return invalid("%d is more than the counter of this deployment may be raised to, %d (half of its range in incarnation %d); leave the number out to take its next one",
+			to, d.Incarnation<<fence.CounterBits|low/2, d.Incarnation)
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ func TestRaise(t *testing.T) {
 		{"own: above what an operator brings", own, first + 100, first + 101},
 		{"own: beyond 2^53", own, 1 << 53, 0},
 		{"own: a later incarnation", own, 2<<fence.CounterBits | 5, 0},
+		{"own: so far that other scopes would run out", own, 3<<(fence.CounterBits-1) + 1, 0},
 		{"own: the last of the counter", own, 2<<fence.CounterBits - 1, 0},
 		{"external: needs a number", foreign, 0, 0},
 		{"external: any above", foreign, 1 << 60, 1 << 60},

@@ -147,3 +147,16 @@ func TestNamedRequestsStandInLine(t *testing.T) {
 		assert.Equal(t, "cid", <-got)
 	})
 }
+
+// F2: the counter is the deployment's. Whoever administers one scope must not be
+// able to use it up for all the others.
+func TestNobodyUsesUpTheCounter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, locks.Options{})
+	_, err := w.locks.Raise(t.Context(), scope(t, "s3://data/tenants/mallory/"), 1<<fence.CounterBits-2, "mallory", "")
+	assert.ErrorIs(t, err, locks.ErrInvalid)
+	for range 2 {
+		l := w.acquire(w.ask("ann"))
+		require.NoError(t, w.locks.Release(t.Context(), l.Scope, l.Mark.Token, "ann"))
+	}
+}
