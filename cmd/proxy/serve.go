@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -59,8 +60,12 @@ func configFile(named string) string {
 }
 
 func load(named string) (*config.Config, error) {
-	c, err := config.Load(configFile(named), os.Environ())
-	if err != nil {
+	file := configFile(named)
+	c, err := config.Load(file, os.Environ())
+	switch {
+	case err != nil && file == "":
+		return nil, fmt.Errorf("there is no %s here and no --config names another; of the environment alone:\n%w", defaultConfig, err)
+	case err != nil:
 		return nil, err
 	}
 	return c, proxy.Check(c)

@@ -125,6 +125,13 @@ func TestEnvironmentAlone(t *testing.T) {
 	assert.Len(t, c.Upstreams, 1)
 }
 
+func TestLaterVariableWins(t *testing.T) {
+	t.Parallel()
+	c, err := Load(write(t, whole), []string{"S3FENCE_LISTEN=:9", "S3FENCE_LISTEN=:8"})
+	require.NoError(t, err)
+	assert.Equal(t, ":8", c.Listen)
+}
+
 // Relative names of files in the file are relative to the file.
 func TestSecretFilesBesideTheFile(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,12 @@ var foreignPrefixes = []string{"S3FENCE_SERVICE_", "S3FENCE_PORT", "S3FENCE_TEST
 // decoding finds unknown keys, whichever source they are of.
 func overlay(root *value, environ []string) {
 	environ = slices.Clone(environ)
-	slices.Sort(environ) // for the order of complaints
+	// In the order of names for the complaints; of two with one name the later wins.
+	slices.SortStableFunc(environ, func(a, b string) int {
+		a, _, _ = strings.Cut(a, "=")
+		b, _, _ = strings.Cut(b, "=")
+		return strings.Compare(a, b)
+	})
 	for _, e := range environ {
 		name, text, _ := strings.Cut(e, "=")
 		path, ok := strings.CutPrefix(name, Prefix)
