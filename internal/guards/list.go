@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -211,16 +212,25 @@ func (l *List) version() int64 {
 // ask makes one renewal, from its asking to its effect on the flights.
 func (l *List) ask(ctx context.Context) (changed bool, err error) {
 	known := l.version()
+	asking := known
+	if !l.valid(l.current.Load()) {
+		// While this proxy slept the state may have been restored from an old copy and
+		// have come to the same version again by other changes: the whole list is
+		// compared.
+		asking = -1
+	}
 	if l.blocking.Load() == 0 && known > l.acked {
 		l.acked = known
 	}
 	asked := l.clock.instant()
-	version, list, err := l.registry.RenewGuards(ctx, l.proxy, l.acked, known)
+	version, list, err := l.registry.RenewGuards(ctx, l.proxy, l.acked, asking)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("renewing the lease on the guard list: %w", err)
 	case version < known:
 		return false, fmt.Errorf("%w (version %d, seen %d)", ErrWentBack, version, known)
+	case version == known && list != nil && !slices.EqualFunc(list, l.current.Load().guards.All(), sameGuard):
+		return false, fmt.Errorf("%w (version %d has other guards than when it was seen)", ErrWentBack, version)
 	case version == known:
 		l.current.Store(&held{l.current.Load().guards, asked})
 		return false, nil
@@ -231,6 +241,10 @@ func (l *List) ask(ctx context.Context) (changed bool, err error) {
 	}
 	l.install(guards, asked)
 	return true, nil
+}
+
+func sameGuard(g, h fence.Guard) bool {
+	return g.ID == h.ID && g.State == h.State && g.Created.Equal(h.Created) && g.SameRule(h)
 }
 
 // install puts a changed list into force. The order matters: new flights must
