@@ -140,6 +140,25 @@ func NewCluster(t *testing.T, o Options) *Cluster {
 	return c
 }
 
+// Run runs a subtest whose failures, those of the cluster's own methods among
+// them, are the subtest's. Not for parallel subtests.
+func (c *Cluster) Run(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		outer := c.t
+		c.bind(t)
+		defer c.bind(outer)
+		f(t)
+	})
+}
+
+func (c *Cluster) bind(t *testing.T) {
+	c.t = t
+	for _, p := range c.Proxies {
+		p.t = t
+	}
+}
+
 // start starts all proxies at once.
 func (c *Cluster) start() {
 	c.t.Helper()

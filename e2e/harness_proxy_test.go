@@ -72,18 +72,19 @@ func (p *Proxy) launch() error {
 	p.process = process
 	p.starts++
 	p.reporting.Do(func() {
-		p.t.Cleanup(func() {
+		t := p.t
+		t.Cleanup(func() {
 			err := p.process.Kill()
 			log := p.Log()
-			if p.t.Failed() || err != nil {
-				p.t.Logf("log of proxy %d ends:\n%s", p.index, log[max(0, len(log)-16<<10):])
+			if t.Failed() || err != nil {
+				t.Logf("log of proxy %d ends:\n%s", p.index, log[max(0, len(log)-16<<10):])
 			}
 			if err != nil {
-				p.t.Error(err)
+				t.Error(err)
 			}
 			for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
 				if strings.Contains(log, sign) {
-					p.t.Errorf("proxy %d: its log has %q", p.index, sign)
+					t.Errorf("proxy %d: its log has %q", p.index, sign)
 					break
 				}
 			}

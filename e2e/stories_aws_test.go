@@ -61,7 +61,7 @@ func TestAWSCLI(t *testing.T) {
 	p := c.Proxies[0]
 	local := tree(t)
 
-	t.Run("buckets", func(t *testing.T) {
+	c.Run(t, "buckets", func(t *testing.T) {
 		bucket := strings.ToLower("test-" + rand.Text())
 		p.AWS("s3", "mb", "s3://"+bucket).Must(t)
 		assert.Contains(t, p.AWS("s3", "ls").Must(t), bucket)
@@ -73,7 +73,7 @@ func TestAWSCLI(t *testing.T) {
 	})
 
 	for _, prefix := range []string{"open/", "free/"} {
-		t.Run("sync up, down and with --delete: "+prefix, func(t *testing.T) {
+		c.Run(t, "sync up, down and with --delete: "+prefix, func(t *testing.T) {
 			remote := c.Scope(prefix + "tree")
 			p.AWS("s3", "sync", "--no-progress", local, remote).Must(t)
 			assert.Empty(t, p.AWS("s3", "sync", "--no-progress", local, remote).Must(t), "nothing to do the second time")
@@ -92,7 +92,7 @@ func TestAWSCLI(t *testing.T) {
 		})
 	}
 
-	t.Run("fenced by metadata", func(t *testing.T) {
+	c.Run(t, "fenced by metadata", func(t *testing.T) {
 		token := c.Take("jobs/", "the aws CLI")
 		meta := "fencing-token=" + strconv.FormatInt(token, 10)
 		remote := c.Scope("jobs/tree")
@@ -112,7 +112,7 @@ func TestAWSCLI(t *testing.T) {
 		p.WantAbsent(t, "jobs/late")
 	})
 
-	t.Run("presigned GET", func(t *testing.T) {
+	c.Run(t, "presigned GET", func(t *testing.T) {
 		token := c.Take("jobs/", "presign")
 		p.PutToken(t, "jobs/linked", "linked", token).Want(t, 200)
 		p.Put(t, "linked", "plain").Want(t, 200)

@@ -14,19 +14,19 @@ func TestBoto3(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t, Options{Guards: []Guard{{Prefix: "jobs/"}, {Prefix: "other/"}, {Prefix: "free/", Tokens: "none"}}})
 	p := c.Proxies[0]
-	t.Run("unguarded", func(t *testing.T) { p.Python("roundtrip.py", c.Bucket, "open/", "-", "9").Must(t) })
-	t.Run("tokens none", func(t *testing.T) { p.Python("roundtrip.py", c.Bucket, "free/", "-", "9").Must(t) })
-	t.Run("token in a header, 100 MiB", func(t *testing.T) {
+	c.Run(t, "unguarded", func(t *testing.T) { p.Python("roundtrip.py", c.Bucket, "open/", "-", "9").Must(t) })
+	c.Run(t, "tokens none", func(t *testing.T) { p.Python("roundtrip.py", c.Bucket, "free/", "-", "9").Must(t) })
+	c.Run(t, "token in a header, 100 MiB", func(t *testing.T) {
 		token := c.Take("jobs/", "boto3")
 		p.Python("roundtrip.py", c.Bucket, "jobs/", strconv.FormatInt(token, 10), "100").Must(t)
 	})
-	t.Run("batch delete over two scopes", func(t *testing.T) {
+	c.Run(t, "batch delete over two scopes", func(t *testing.T) {
 		token, other := c.Take("jobs/", "boto3"), c.Take("other/", "boto3")
 		p.PutToken(t, "other/theirs", "theirs", other).Want(t, 200)
 		p.Put(t, "plain", "plain").Want(t, 200)
 		p.Python("batch.py", c.Bucket, "jobs/", strconv.FormatInt(token, 10), "other/").Must(t)
 	})
-	t.Run("stale", func(t *testing.T) {
+	c.Run(t, "stale", func(t *testing.T) {
 		stale := c.Take("jobs/", "frozen@host")
 		p.PutToken(t, "jobs/x", "true", stale).Want(t, 200)
 		c.Take("jobs/", "next@host")

@@ -17,14 +17,14 @@ import (
 func TestFence(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, c *Cluster) {
-		t.Run("a stale token is refused by every carrier", func(t *testing.T) { carriersStory(t, c) })
-		t.Run("an upload belongs to the token that created it", func(t *testing.T) { uploadStory(t, c) })
-		t.Run("a batch delete is answered key by key", func(t *testing.T) { batchStory(t, c) })
-		t.Run("wrong tokens", func(t *testing.T) { wrongTokensStory(t, c) })
-		t.Run("keys that a store could take for another", func(t *testing.T) { aliasStory(t, c) })
-		t.Run("reserved keys", func(t *testing.T) { reservedStory(t, c) })
-		t.Run("what would undermine the fence", func(t *testing.T) { bucketStory(t, c) })
-		t.Run("a stale write with a condition of its own", func(t *testing.T) { conditionalStaleStory(t, c) })
+		c.Run(t, "a stale token is refused by every carrier", func(t *testing.T) { carriersStory(t, c) })
+		c.Run(t, "an upload belongs to the token that created it", func(t *testing.T) { uploadStory(t, c) })
+		c.Run(t, "a batch delete is answered key by key", func(t *testing.T) { batchStory(t, c) })
+		c.Run(t, "wrong tokens", func(t *testing.T) { wrongTokensStory(t, c) })
+		c.Run(t, "keys that a store could take for another", func(t *testing.T) { aliasStory(t, c) })
+		c.Run(t, "reserved keys", func(t *testing.T) { reservedStory(t, c) })
+		c.Run(t, "what would undermine the fence", func(t *testing.T) { bucketStory(t, c) })
+		c.Run(t, "a stale write with a condition of its own", func(t *testing.T) { conditionalStaleStory(t, c) })
 	})
 }
 
@@ -47,7 +47,7 @@ var carriers = []struct {
 
 func carriersStory(t *testing.T, c *Cluster) {
 	for i, carrier := range carriers {
-		t.Run(carrier.name, func(t *testing.T) {
+		c.Run(t, carrier.name, func(t *testing.T) {
 			a, b := c.Proxies[0], c.last()
 			key := fmt.Sprintf("jobs/carried-%d", i)
 			put := func(p *Proxy, body string, token int64) Answer {
@@ -274,7 +274,7 @@ func wrongTokensStory(t *testing.T, c *Cluster) {
 		{name: "outside every guard", key: "elsewhere", header: tokenHeader(token), status: 400, code: "InvalidFencingToken", says: "s3fence guard add s3://" + c.Bucket + "/"},
 		{name: "outside every guard, metadata", key: "elsewhere", header: map[string]string{"X-Amz-Meta-Fencing-Token": right}, status: 400, code: "InvalidFencingToken", says: "no guard covers"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		c.Run(t, test.name, func(t *testing.T) {
 			r := put("jobs/wrong")
 			if test.key != "" {
 				r = put(test.key)
@@ -285,7 +285,7 @@ func wrongTokensStory(t *testing.T, c *Cluster) {
 			a.WantAbsent(t, r.Key)
 		})
 	}
-	t.Run("query parameter added after signing", func(t *testing.T) {
+	c.Run(t, "query parameter added after signing", func(t *testing.T) {
 		r := put("jobs/wrong")
 		r.Presigned = true
 		answer, err := a.sendAltered(t.Context(), r, func(u *url.URL) { u.RawQuery += "&X-Fencing-Token=" + right })

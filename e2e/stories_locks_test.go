@@ -40,13 +40,13 @@ func wantLock(t *testing.T, a Answer, status int, code string) {
 func TestLocks(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, c *Cluster) {
-		t.Run("held, renewed, released", func(t *testing.T) { leaseStory(t, c) })
-		t.Run("tokens rise over all scopes", func(t *testing.T) { counterStory(t, c) })
-		t.Run("waiting", func(t *testing.T) { waitStory(t, c) })
-		t.Run("a crashed holder is freed by the database's clock", func(t *testing.T) { expiryStory(t, c) })
-		t.Run("taken by force", func(t *testing.T) { takeStory(t, c) })
-		t.Run("refused", func(t *testing.T) { refusedLocksStory(t, c) })
-		t.Run("restart keeps marks and leases", func(t *testing.T) { restartStory(t, c) })
+		c.Run(t, "held, renewed, released", func(t *testing.T) { leaseStory(t, c) })
+		c.Run(t, "tokens rise over all scopes", func(t *testing.T) { counterStory(t, c) })
+		c.Run(t, "waiting", func(t *testing.T) { waitStory(t, c) })
+		c.Run(t, "a crashed holder is freed by the database's clock", func(t *testing.T) { expiryStory(t, c) })
+		c.Run(t, "taken by force", func(t *testing.T) { takeStory(t, c) })
+		c.Run(t, "refused", func(t *testing.T) { refusedLocksStory(t, c) })
+		c.Run(t, "restart keeps marks and leases", func(t *testing.T) { restartStory(t, c) })
 	})
 }
 

@@ -19,15 +19,15 @@ func TestConditionalWrites(t *testing.T) {
 		// A guard without tokens gives compare-and-swap without locks.
 		open := c.NewBucket()
 		c.Proxies[0].CLI("guard", "add", "s3://"+open+"/cas/", "--tokens", "none").Must(t)
-		t.Run("one winner in every round, with a token", func(t *testing.T) {
+		c.Run(t, "one winner in every round, with a token", func(t *testing.T) {
 			token := c.Take("jobs/", "all writers")
 			racesStory(t, c, c.Bucket, "jobs/cas-", tokenHeader(token))
 		})
-		t.Run("one winner in every round, tokens none", func(t *testing.T) {
+		c.Run(t, "one winner in every round, tokens none", func(t *testing.T) {
 			racesStory(t, c, open, "cas/x-", nil)
 		})
-		t.Run("404, 409 and 412", func(t *testing.T) { splitStory(t, c, open) })
-		t.Run("tokens none takes no token and no lock", func(t *testing.T) {
+		c.Run(t, "404, 409 and 412", func(t *testing.T) { splitStory(t, c, open) })
+		c.Run(t, "tokens none takes no token and no lock", func(t *testing.T) {
 			c.Proxies[0].Send(t, Request{Method: "PUT", Bucket: open, Key: "cas/t", Header: tokenHeader(1)}).WantCode(t, 400, "InvalidFencingToken")
 			answer := c.Proxies[0].API(t, "POST", "/-/v1/locks/acquire", map[string]any{"scope": "s3://" + open + "/cas/", "owner": "x", "ttl": "10s"})
 			if answer.Status != 400 {

@@ -76,8 +76,8 @@ assert [o["Key"] for o in rolled["Contents"]] == [prefix + "one"]
 
 # Tags.
 assert s3.get_object_tagging(Bucket=bucket, Key=prefix + "one")["TagSet"] == [{"Key": "k", "Value": "v"}, {"Key": "l", "Value": "w"}]
-s3.put_object_tagging(Bucket=bucket, Key=prefix + "one", Tagging={"TagSet": [{"Key": "new tag", "Value": "ü"}]})
-assert s3.get_object_tagging(Bucket=bucket, Key=prefix + "one")["TagSet"] == [{"Key": "new tag", "Value": "ü"}]
+s3.put_object_tagging(Bucket=bucket, Key=prefix + "one", Tagging={"TagSet": [{"Key": "new tag", "Value": "a+b = c"}]})
+assert s3.get_object_tagging(Bucket=bucket, Key=prefix + "one")["TagSet"] == [{"Key": "new tag", "Value": "a+b = c"}]
 s3.delete_object_tagging(Bucket=bucket, Key=prefix + "one")
 assert s3.get_object_tagging(Bucket=bucket, Key=prefix + "one")["TagSet"] == []
 assert s3.get_object(Bucket=bucket, Key=prefix + "one")["Body"].read() == body
