@@ -33,7 +33,7 @@ var (
 	// ErrInvalid: an argument is out of its bounds. The caller must change it.
 	ErrInvalid = errors.New("invalid request")
 	// ErrCrowded: too many wait for the scope in this process. Ask again later.
-	ErrCrowded = errors.New("too many are waiting for the lock")
+	ErrCrowded = errors.New("too many are waiting for the lock; ask again later")
 	// ErrInvariant: the state contradicts itself. Nothing was changed; a person
 	// must look.
 	ErrInvariant = errors.New("an invariant of the state is broken")
@@ -58,7 +58,7 @@ type HeldError struct {
 }
 
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("%s is held by %s under token %d for another %s unless renewed", e.Scope, named(e.By.Holder, e.By.Owner), e.By.Token, e.By.Left.Round(time.Millisecond))
+	return fmt.Sprintf("%s is held by %s under token %d for another %s unless renewed. Wait for it, or take it by force: s3fence lock take", e.Scope, named(e.By.Holder, e.By.Owner), e.By.Token, e.By.Left.Round(time.Millisecond))
 }
 
 // Unwrap is [ErrHeld].

@@ -160,3 +160,13 @@ func TestNobodyUsesUpTheCounter(t *testing.T) {
 		require.NoError(t, w.locks.Release(t.Context(), l.Scope, l.Mark.Token, "ann"))
 	}
 }
+
+// Messages say what to do.
+func TestHeldSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, locks.Options{})
+	w.acquire(w.ask("ann"))
+	_, err := w.locks.Acquire(t.Context(), w.ask("bob"))
+	require.ErrorContains(t, err, "s3fence lock take")
+	require.ErrorContains(t, locks.ErrCrowded, "again")
+}
