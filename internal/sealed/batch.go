@@ -25,8 +25,15 @@ const (
 	// maxWaiting bounds the scopes that wait for a lock at the same time, each on
 	// a connection of its own.
 	maxWaiting = 4
-	// lockWait bounds one wait for a held scope.
-	lockWait = 5 * time.Second
+	// lockWait bounds one wait for a held scope, and apartWait the second one of an
+	// operation whose batch has waited in vain already; apartLimit is for all of a
+	// batch's second waits together.
+	lockWait   = 5 * time.Second
+	apartWait  = 100 * time.Millisecond
+	apartLimit = 2 * time.Second
+	// maxHeld is how long an operation waits at most for its held scope while
+	// others of that scope have their turn before it.
+	maxHeld = 2 * lockWait
 	// commitTimeout bounds a transaction that a client's own end no longer ends.
 	commitTimeout = 10 * time.Second
 )
@@ -52,8 +59,9 @@ type operation struct {
 	// replay takes the answer that an earlier attempt of the same request got.
 	replay func(result []byte) error
 
-	err  error
-	done chan struct{}
+	since time.Time // when it was first queued
+	err   error
+	done  chan struct{}
 }
 
 // committer gathers operations into transactions.
@@ -64,6 +72,7 @@ type committer struct {
 	queue   []*operation
 	wake    chan struct{}
 	waiting map[fence.Scope][]*operation // scopes with a waiter of their own
+	raising map[fence.Scope][]*operation // scopes with a raiser of their own
 	slots   chan struct{}
 	stop    context.Context
 	wg      sync.WaitGroup
@@ -74,6 +83,7 @@ func newCommitter(stop context.Context, st state.Transactor, known *recall) *com
 		state: st, known: known, stop: stop,
 		wake:    make(chan struct{}, committers),
 		waiting: map[fence.Scope][]*operation{},
+		raising: map[fence.Scope][]*operation{},
 		slots:   make(chan struct{}, maxWaiting),
 	}
 	for range committers {
@@ -85,11 +95,6 @@ func newCommitter(stop context.Context, st state.Transactor, known *recall) *com
 // do runs one operation and returns when its fate is decided; that does not end
 // with the caller's context, but is bounded by the transactions' own limits.
 func (c *committer) do(op *operation) error {
-	op.done = make(chan struct{})
-	if op.exclusive {
-		c.single(op)
-		return op.err
-	}
 	if !c.enqueue(op) {
 		return errStopping
 	}
@@ -100,7 +105,6 @@ func (c *committer) do(op *operation) error {
 // doAll runs many operations together.
 func (c *committer) doAll(ops []*operation) {
 	for _, op := range ops {
-		op.done = make(chan struct{})
 		if !c.enqueue(op) {
 			op.err = errStopping
 			close(op.done)
@@ -119,21 +123,30 @@ func (*stoppingError) Error() string { return "this proxy is shutting down" }
 func (*stoppingError) Unwrap() error { return state.ErrUnavailable }
 
 func (c *committer) enqueue(op *operation) bool {
+	op.done, op.since = make(chan struct{}), time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stop.Err() != nil {
 		return false
 	}
-	if q, held := c.waiting[op.scope]; held {
+	switch q, held := c.waiting[op.scope]; {
+	case op.exclusive:
+		c.raise(op)
+	case held:
 		c.waiting[op.scope] = append(q, op)
-		return true
+	default:
+		c.push(op)
 	}
-	c.queue = append(c.queue, op)
+	return true
+}
+
+// push queues operations for the next batches. c.mu is held.
+func (c *committer) push(ops ...*operation) {
+	c.queue = append(c.queue, ops...)
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // run takes batches until the committer stops and its queue is empty.
@@ -204,7 +217,7 @@ func (c *committer) commit(batch []*operation, try bool) {
 			case missed[op.scope]:
 				c.wait(op)
 			case errors.Is(op.err, errNeedExclusive):
-				c.wg.Go(func() { c.single(op) })
+				c.exclusively(op)
 			default:
 				close(op.done)
 			}
@@ -218,13 +231,23 @@ func (c *committer) commit(batch []*operation, try bool) {
 
 // apart runs the operations of a failed batch, of which none took effect, one by
 // one: one that cannot be committed must not fail the others. If the first
-// fails in the same way, the state is at fault and the rest need not ask.
+// fails in the same way, the state is at fault and the rest need not ask. If the
+// batch failed for a lock, each has waited for it already and asks once more
+// whether the lock is another's.
 func (c *committer) apart(batch []*operation, err error) {
+	wait, start := lockWait, time.Now()
+	if errors.Is(err, state.ErrBusy) {
+		wait = apartWait
+	}
 	for i, op := range batch {
-		_, again := c.transact([]*operation{op}, state.Shared, false)
+		if wait == apartWait && time.Since(start) > apartLimit {
+			settle(batch[i:], err)
+			return
+		}
+		_, again := c.transactWithin(wait, []*operation{op}, state.Shared, false)
 		switch {
 		case again == nil && errors.Is(op.err, errNeedExclusive):
-			c.wg.Go(func() { c.single(op) })
+			c.exclusively(op)
 			continue
 		case again != nil:
 			op.err = again
@@ -255,9 +278,63 @@ func (c *committer) single(op *operation) {
 	close(op.done)
 }
 
+// exclusively hands an operation on to its scope's raiser.
+func (c *committer) exclusively(op *operation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.raise(op)
+}
+
+// raise queues an operation for the exclusive lock, for which each scope has one
+// raiser: many that wait for one lock would take as many of the state's
+// connections. c.mu is held.
+func (c *committer) raise(op *operation) {
+	q, runs := c.raising[op.scope]
+	c.raising[op.scope] = append(q, op)
+	if !runs {
+		c.wg.Go(func() { c.raiser(op.scope) })
+	}
+}
+
+// raiser runs one operation exclusively and gives those that have come
+// meanwhile back to the batches: most need the lock no longer, and the others
+// return.
+func (c *committer) raiser(scope fence.Scope) {
+	for {
+		c.mu.Lock()
+		op := c.raising[scope][0]
+		c.raising[scope] = c.raising[scope][1:]
+		c.mu.Unlock()
+		c.single(op)
+		if c.giveBack(c.raising, scope) {
+			return
+		}
+	}
+}
+
+// giveBack ends a scope's own queue and hands what is left in it back to the
+// batches; it reports false where the caller has to go on with it, because the
+// batches have ended.
+func (c *committer) giveBack(own map[fence.Scope][]*operation, scope fence.Scope) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(own[scope]) > 0 {
+		if c.stop.Err() != nil {
+			return false
+		}
+		c.push(own[scope]...)
+	}
+	delete(own, scope)
+	return true
+}
+
 // wait moves an operation to the queue of its held scope and sees to it that
 // someone waits there.
 func (c *committer) wait(op *operation) {
+	if time.Since(op.since) > maxHeld {
+		settle([]*operation{op}, fmt.Errorf("%w: %s is held", state.ErrBusy, op.scope))
+		return
+	}
 	c.mu.Lock()
 	q, held := c.waiting[op.scope]
 	c.waiting[op.scope] = append(q, op)
@@ -267,6 +344,8 @@ func (c *committer) wait(op *operation) {
 	}
 }
 
+// waiter waits for a held scope with one batch, and gives the rest back: who
+// stayed for as long as the scope has writers would keep its place from others.
 func (c *committer) waiter(scope fence.Scope) {
 	select {
 	case c.slots <- struct{}{}:
@@ -282,21 +361,23 @@ func (c *committer) waiter(scope fence.Scope) {
 	for {
 		c.mu.Lock()
 		batch, rest := pick(c.waiting[scope])
-		if batch == nil {
-			delete(c.waiting, scope)
-			c.mu.Unlock()
-			return
-		}
 		c.waiting[scope] = rest
 		c.mu.Unlock()
 		c.commit(batch, false)
+		if c.giveBack(c.waiting, scope) {
+			return
+		}
 	}
 }
 
 // transact locks, judges and commits. When it returns nil, each operation that
 // is not in a missed scope has its result in err.
 func (c *committer) transact(batch []*operation, mode state.Mode, try bool) (missed map[fence.Scope]bool, err error) {
-	tx := &state.Tx{Try: try, Wait: lockWait, Keys: make([]object.Ref, 0, len(batch))}
+	return c.transactWithin(lockWait, batch, mode, try)
+}
+
+func (c *committer) transactWithin(wait time.Duration, batch []*operation, mode state.Mode, try bool) (missed map[fence.Scope]bool, err error) {
+	tx := &state.Tx{Try: try, Wait: wait, Keys: make([]object.Ref, 0, len(batch))}
 	guards := map[fence.GuardID]bool{}
 	scopes := map[fence.Scope]bool{}
 	for _, op := range batch {
