@@ -202,10 +202,11 @@ func (s *Store) sweep(ctx context.Context, logical string) error {
 	if err != nil {
 		return err
 	}
+	var stuck error
 	for {
 		list, err := s.state.ListGarbage(ctx, logical, v.Now.Add(-s.opts.CollectAfter), collectPage)
 		if err != nil || len(list) == 0 {
-			return err
+			return errors.Join(stuck, err)
 		}
 		ids := make([]uuid.UUID, 0, len(list))
 		byID := make(map[uuid.UUID]state.Garbage, len(list))
@@ -230,21 +231,24 @@ func (s *Store) sweep(ctx context.Context, logical string) error {
 			keys = append(keys, g.Physical)
 		}
 		pause.At(pause.CollectDelete)
+		kept := 0
 		if len(keys) > 0 {
 			failed, err := client.DeleteObjects(ctx, bucket, keys)
 			if err != nil {
 				return storeError("deleting collected objects", err)
 			}
-			if len(failed) > 0 {
-				return fmt.Errorf("%w: deleting %s: %s %s (and %d more)", guarded.ErrStore, failed[0].Key, failed[0].Code, failed[0].Message, len(failed)-1)
+			if kept = len(failed); kept > 0 {
+				stuck = fmt.Errorf("%w: deleting %s: %s %s (and %d more)", guarded.ErrStore, failed[0].Key, failed[0].Code, failed[0].Message, len(failed)-1)
 			}
 		}
 		if err := state.Run(ctx, s.state, &state.Tx{Decide: func(*state.View) (state.Changes, error) {
+			// What was not deleted, as under a retention, goes too: it must not keep
+			// the others, and the next run notes it anew.
 			return state.Changes{DropGarbage: list}, nil
 		}}); err != nil {
 			return err
 		}
-		s.log.Info("collected physical objects that nothing refers to", "bucket", logical, "objects", len(keys))
+		s.log.Info("collected physical objects that nothing refers to", "bucket", logical, "objects", len(keys)-kept)
 	}
 }
 
