@@ -229,7 +229,9 @@ func (p *plainStream) hidden(e *guarded.Entry) (*string, error) {
 	if fence.IsReserved(e.Key) {
 		return to(successor(fence.Reserved)), nil
 	}
-	if !p.guards.Guarded(p.q.Bucket) {
+	// Some delimiters cut the reserved prefix itself.
+	mixed := e.Prefix && strings.HasPrefix(fence.Reserved, e.Key)
+	if !mixed && !p.guards.Guarded(p.q.Bucket) {
 		return nil, nil
 	}
 	if _, scope, ok := p.guards.Find(p.q.Bucket, e.Key); ok {
@@ -239,22 +241,19 @@ func (p *plainStream) hidden(e *guarded.Entry) (*string, error) {
 		return nil, nil
 	}
 	for _, g := range p.guards.All() {
-		if g.Pattern.Bucket() != p.q.Bucket || !g.Pattern.Touches(e.Key) {
-			continue
-		}
-		// Some keys below the prefix are hidden. It is shown if another is not.
-		inner := &plainStream{ctx: p.ctx, client: p.client, bucket: p.bucket, guards: p.guards, size: listPage,
-			q: guarded.ListQuery{Bucket: p.q.Bucket, Prefix: e.Key}, seek: e.Key}
-		first, err := inner.peek()
-		if err != nil {
-			return nil, err
-		}
-		if first == nil {
-			return to(successor(e.Key)), nil
-		}
-		break
+		mixed = mixed || g.Pattern.Bucket() == p.q.Bucket && g.Pattern.Touches(e.Key)
 	}
-	return nil, nil
+	if !mixed {
+		return nil, nil
+	}
+	// Some keys below the prefix are hidden. It is shown if another is not.
+	inner := &plainStream{ctx: p.ctx, client: p.client, bucket: p.bucket, guards: p.guards, size: listPage,
+		q: guarded.ListQuery{Bucket: p.q.Bucket, Prefix: e.Key}, seek: e.Key}
+	first, err := inner.peek()
+	if err != nil || first != nil {
+		return nil, err
+	}
+	return to(successor(e.Key)), nil
 }
 
 func (p *plainStream) fetch() error {
@@ -286,6 +285,8 @@ func (p *plainStream) fetch() error {
 	p.next, p.done = page.Next, page.Next == ""
 	if n := len(p.page); n > 0 {
 		p.pageEnd = after(&p.page[n-1])
+	} else {
+		p.pageEnd = p.seek
 	}
 	p.drop()
 	return nil
