@@ -42,11 +42,6 @@ func (op *operation) admit(v *state.View, mode state.Mode, ch *state.Changes) (*
 	}
 	row, exists := v.Scopes[op.scope]
 	if !exists {
-		if op.request.Access != fence.Read && mode != state.Exclusive && g.Tokens != fence.Required {
-			// The row tells the collector of the scope, and two shared writers
-			// cannot both insert it.
-			return nil, errNeedExclusive
-		}
 		row = state.NewScope(op.scope, g.Writes)
 		row.EpochSince = v.Now
 	}
@@ -56,8 +51,14 @@ func (op *operation) admit(v *state.View, mode state.Mode, ch *state.Changes) (*
 	verdict := fence.Judge(&g, row.Mark, op.request)
 	switch verdict {
 	case fence.Admitted:
-		if !exists && mode == state.Exclusive {
+		switch {
+		case exists || op.request.Access == fence.Read:
+		case mode == state.Exclusive:
 			ch.Scopes = append(ch.Scopes, row)
+		default:
+			// The row tells the collector of the scope, and two shared writers
+			// cannot both insert it.
+			return nil, errNeedExclusive
 		}
 		return &row, nil
 	case fence.Raises:

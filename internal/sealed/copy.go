@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -28,6 +30,9 @@ type found struct {
 	at    upstream.Source
 	info  object.Info
 	plain bool
+	// attempt is the id of a sealed source's bytes, op the read that found it.
+	attempt uuid.UUID
+	op      *guarded.Op
 }
 
 // source finds what a copy reads, admits the read and evaluates the source
@@ -56,7 +61,7 @@ func (s *Store) source(ctx context.Context, src *guarded.Source, to *upstream.Cl
 		if err != nil {
 			return nil, err
 		}
-		f.info = o.Info
+		f.info, f.attempt, f.op = o.Info, o.Attempt, &src.Op
 		f.at = upstream.Source{Bucket: bucket, Key: o.Physical}
 	}
 	if err := src.CheckRead(&f.info); err != nil {
@@ -65,12 +70,16 @@ func (s *Store) source(ctx context.Context, src *guarded.Source, to *upstream.Cl
 	return f, nil
 }
 
-// copyError says what a failed server-side copy means.
-func (f *found) copyError(err error) error {
+// copyError says what a failed server-side copy means. A sealed source that is
+// not there is looked up once more, as for any read.
+func (s *Store) copyError(ctx context.Context, f *found, err error) error {
 	switch {
 	case f.plain && upstream.HasCode(err, "PreconditionFailed", "NoSuchKey", "NotFound"):
 		return fmt.Errorf("%w: the source changed while it was copied", object.ErrPreconditionFailed)
 	case upstream.NotFound(err):
+		if o, rerr := s.resolve(ctx, f.op, f.info.Ref); rerr == nil && o.Attempt == f.attempt {
+			return s.lost(f.info.Ref, o.Physical)
+		}
 		return fmt.Errorf("%w: the source was replaced while it was copied", object.ErrConflict)
 	}
 	return storeError("copying the object's bytes", err)
@@ -132,7 +141,7 @@ func (s *Store) copyBytes(ctx context.Context, client *upstream.Client, bucket s
 	}
 	header.Set("X-Amz-Metadata-Directive", "REPLACE")
 	if _, err := client.CopyObject(ctx, src.at, bucket, nm.Key, header); err != nil {
-		return "", src.copyError(err)
+		return "", s.copyError(ctx, src, err)
 	}
 	head, err := client.HeadObject(ctx, bucket, nm.Key, nil)
 	if err != nil {
@@ -157,7 +166,7 @@ func (s *Store) copyPieces(ctx context.Context, client *upstream.Client, bucket 
 		got, err := client.UploadPartCopy(ctx, piece, bucket, nm.Key, id, len(parts)+1, nil)
 		if err != nil {
 			s.abortUpstream(client, bucket, nm.Key, id)
-			return "", src.copyError(err)
+			return "", s.copyError(ctx, src, err)
 		}
 		parts = append(parts, upstream.Part{Number: len(parts) + 1, ETag: got.ETag, Size: end - at})
 	}

@@ -25,11 +25,11 @@ func (s *Store) Delete(_ context.Context, d *guarded.Delete) []error {
 			if err := item.CheckWrite(infoOf(old)); err != nil {
 				return err
 			}
-			if old == nil {
-				return nil
+			if old != nil {
+				ch.DropObjects = append(ch.DropObjects, item.Ref)
 			}
-			ch.DropObjects = append(ch.DropObjects, item.Ref)
-			if o.retry != nil && item.Conditions.Any() {
+			// Also where nothing stood: what was put since must survive a repetition.
+			if o.retry != nil {
 				ch.Retries = append(ch.Retries, state.Retry{ID: *o.retry, Result: encodeResult(object.Info{})})
 			}
 			return nil

@@ -71,8 +71,8 @@ func (s *Store) Put(ctx context.Context, p *guarded.Put) (object.Info, error) {
 		st, err = s.pieces(ctx, client, bucket, nm, body, p)
 	}
 	if err != nil {
-		if body.err != nil {
-			return object.Info{}, body.err
+		if failed := body.err(); failed != nil {
+			return object.Info{}, failed
 		}
 		return object.Info{}, err
 	}
@@ -92,8 +92,9 @@ const maxPooled = 128 << 10
 func (s *Store) putSmall(ctx context.Context, client *upstream.Client, bucket string, p *guarded.Put) (object.Info, error) {
 	buf := buffers.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool's New makes nothing else
 	buf.Reset()
+	idle := true
 	defer func() {
-		if buf.Cap() <= maxPooled {
+		if idle && buf.Cap() <= maxPooled {
 			buffers.Put(buf)
 		}
 	}()
@@ -116,13 +117,20 @@ func (s *Store) putSmall(ctx context.Context, client *upstream.Client, bucket st
 	for again := false; ; again = true {
 		pause.At(pause.BeforeUpload)
 		nm := s.names.fresh(p.Scope, row.Epoch, state.NewID())
-		_, err := client.PutObject(ctx, bucket, nm.Key, bytes.NewReader(buf.Bytes()), p.Size, upstream.PutOptions{
+		// Until the whole body is known to have been read, a connection that is
+		// being given up may read the buffer, also after the call.
+		idle = false
+		got, err := client.PutObject(ctx, bucket, nm.Key, bytes.NewReader(buf.Bytes()), p.Size, upstream.PutOptions{
 			Header:     physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
 			ContentMD5: base64.StdEncoding.EncodeToString(sum[:]),
 		})
 		if err != nil {
 			return object.Info{}, storeError("storing the object's bytes", err)
 		}
+		if err := compare(got, hex.EncodeToString(sum[:]), p.Store); err != nil {
+			return object.Info{}, err
+		}
+		idle = sameDigest(got.ETag, hex.EncodeToString(sum[:]))
 		pause.At(pause.AfterUpload)
 		info, err := s.commitPut(p, stored{nm, hex.EncodeToString(sum[:]), p.Size, sums})
 		if !errors.Is(err, errOldName) {
@@ -145,15 +153,29 @@ func (s *Store) stream(ctx context.Context, client *upstream.Client, bucket stri
 	}
 	etag := hexSum(sum)
 	if !sameDigest(got.ETag, etag) {
-		if isMD5(got.ETag) && len(p.Store) == 0 {
-			return stored{}, fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", guarded.ErrStore, got.ETag, etag)
+		if err := compare(got, etag, p.Store); err != nil {
+			return stored{}, err
 		}
-		// A store that encrypts has ETags of its own kind; the size is all it tells.
+		// The size is all that the store tells.
 		if err := s.checkSize(ctx, client, bucket, nm.Key, p.Size); err != nil {
 			return stored{}, err
 		}
 	}
 	return stored{nm, etag, p.Size, verified(p.Checksums, p.Verified)}, nil
+}
+
+// compare compares what the store says it has with what was sent. A store that
+// encrypts, because it was asked to or always does, has ETags of its own kind,
+// which may look like digests.
+func compare(got *upstream.Stored, digest string, asked map[string]string) error {
+	if !isMD5(got.ETag) || sameDigest(got.ETag, digest) || len(asked) > 0 || encrypted(got.Header) {
+		return nil
+	}
+	return fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", guarded.ErrStore, got.ETag, digest)
+}
+
+func encrypted(h http.Header) bool {
+	return h.Get("X-Amz-Server-Side-Encryption") != "" || h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != ""
 }
 
 func (s *Store) checkSize(ctx context.Context, client *upstream.Client, bucket, key string, size int64) error {
@@ -204,6 +226,9 @@ func (s *Store) pieces(ctx context.Context, client *upstream.Client, bucket stri
 		})
 		if uerr != nil {
 			return st, storeError("storing the object's bytes", uerr)
+		}
+		if err := compare(got, hex.EncodeToString(sum[:]), p.Store); err != nil {
+			return st, err
 		}
 		parts = append(parts, upstream.Part{Number: len(parts) + 1, ETag: got.ETag, Size: int64(n)})
 		st.size += int64(n)
@@ -338,6 +363,8 @@ const (
 	metaToken   = "X-Amz-Meta-S3fence-Token"   // token of the write
 	metaAttempt = "X-Amz-Meta-S3fence-Attempt" // attempt id
 	metaPartial = "X-Amz-Meta-S3fence-Partial" // 1: the user's metadata is in the row only
+	// metaOurs begins the names that are ours, as users write theirs.
+	metaOurs = "s3fence-"
 	// maxMeta is what S3 allows for the names and values of user metadata.
 	maxMeta = 2 << 10
 )
@@ -356,10 +383,12 @@ func physicalHeader(op *guarded.Op, ref object.Ref, a *object.Attributes, store 
 	h[metaToken] = []string{op.Request.Token.String()}
 	h[metaAttempt] = []string{nm.Attempt.String()}
 	size := len(key) + 160 // our names, token and attempt
+	ours := false
 	for k, v := range a.Meta {
 		size += len(k) + len(v)
+		ours = ours || strings.HasPrefix(k, metaOurs)
 	}
-	if size > maxMeta {
+	if size > maxMeta || ours {
 		h[metaPartial] = []string{"1"}
 		return h
 	}

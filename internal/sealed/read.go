@@ -157,6 +157,10 @@ func (s *Store) resolve(ctx context.Context, op *guarded.Op, ref object.Ref) (*s
 		if err != nil {
 			return nil, err
 		}
+		if g := v.Guards[op.Guard.ID]; g.State == fence.Pending {
+			// Not all rows are there yet, so that none is no answer.
+			return nil, fence.Refuse(fence.NotActive, op.Scope, &g, row.Mark, op.Request)
+		}
 		if op.Request.Token <= row.Mark.Token {
 			o := v.Objects[ref]
 			if o == nil {
@@ -219,8 +223,7 @@ func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose f
 			return object.Info{}, nil, err
 		}
 		if before != nil && before.Attempt == o.Attempt {
-			s.log.Error("object lost by the store", "object", ref.String(), "physical", o.Physical, "bucket", bucket)
-			return object.Info{}, nil, fmt.Errorf("%w: %s (physical key %s)", guarded.ErrLostBytes, ref, o.Physical)
+			return object.Info{}, nil, s.lost(ref, o.Physical)
 		}
 		rng, err := choose(o.Info)
 		if err != nil {
@@ -246,4 +249,10 @@ func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose f
 		return o.Info, got.Body, nil
 	}
 	return object.Info{}, nil, fmt.Errorf("%w: %s is replaced faster than it can be opened", state.ErrBusy, ref)
+}
+
+// lost is the alarm that a row points at bytes which the store does not have.
+func (s *Store) lost(ref object.Ref, physical string) error {
+	s.log.Error("object lost by the store", "object", ref.String(), "physical", physical)
+	return fmt.Errorf("%w: %s (physical key %s)", guarded.ErrLostBytes, ref, physical)
 }

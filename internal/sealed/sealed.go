@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
@@ -108,9 +109,10 @@ func (s *Store) Close() {
 }
 
 // clientsFault are the store's refusals of bytes that are the request's own
-// fault, and so the client's answer.
+// fault, and so the client's answer. BadDigest is none: the digests that the
+// store gets are ours, so the bytes were damaged on their way there.
 var clientsFault = []string{
-	"EntityTooLarge", "EntityTooSmall", "BadDigest", "InvalidDigest", "InvalidStorageClass",
+	"EntityTooLarge", "EntityTooSmall", "InvalidStorageClass",
 	"InvalidArgument", "InvalidPart", "InvalidPartOrder", "InvalidTag", "KMS.NotFoundException",
 	"MetadataTooLarge", "InvalidRequest", "QuotaExceeded", "InvalidEncryptionAlgorithmError",
 }
@@ -129,17 +131,26 @@ func storeError(doing string, err error) error {
 
 // bodyError remembers how a client's body ended: its own failures (a wrong
 // checksum, a connection that went away) are the client's, not the store's.
+// A Read may still run when the store's answer is there.
 type bodyError struct {
 	io.Reader
-	err error
+	failed atomic.Pointer[error]
 }
 
 func (b *bodyError) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if err != nil && err != io.EOF {
-		b.err = err
+		b.failed.Store(&err)
 	}
 	return n, err
+}
+
+// err is how the body failed so far; nil if it did not.
+func (b *bodyError) err() error {
+	if e := b.failed.Load(); e != nil {
+		return *e
+	}
+	return nil
 }
 
 // look reads what an operation needs to know before it spends anything: it
