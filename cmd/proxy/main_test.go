@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/s3fence/s3fence/internal/objectstore"
 	"github.com/s3fence/s3fence/internal/testserver"
 )
 
@@ -140,10 +142,15 @@ func TestUsage(t *testing.T) {
 // an exit code.
 func TestServeRefuses(t *testing.T) {
 	t.Parallel()
-	dir, err := testserver.Folder("refuse")
+	store, err := objectstore.Open(t.Context(), t.TempDir(), objectstore.Options{AccessKey: "proxy", SecretKey: "upstream-secret"})
 	require.NoError(t, err)
-	listen := closedPort(t)
-	dev(t, dir, listen) // an S3 store to be in front of
+	require.NoError(t, store.CreateBucket(t.Context(), "demo"))
+	server := httptest.NewServer(store.Handler())
+	t.Cleanup(func() {
+		server.Close()
+		require.NoError(t, store.Close())
+	})
+	listen := server.Listener.Addr().String()
 	nobody := closedPort(t)
 	for _, tc := range []struct {
 		name    string
@@ -153,10 +160,10 @@ func TestServeRefuses(t *testing.T) {
 		err     string
 		lines   int
 	}{
-		{"unknown key", []string{"listen:", "lisen:"}, true, 1, `^s3fence: s3fence\.yaml:1: lisen: there is no such key; did you mean listen\?`, 1},
+		{"unknown key", []string{"listen: 127.0.0.1:0", "lisen: 127.0.0.1:0"}, true, 1, `^s3fence: s3fence\.yaml:1: lisen: there is no such key; did you mean listen\?`, 1},
 		{"unmigrated", nil, false, 1, `^s3fence: state sqlite:state\.db: .*s3fence migrate`, 1},
 		{"unreachable store", []string{"endpoint: http://" + listen, "endpoint: http://" + nobody}, true, 5, `^s3fence: upstream main: store cannot be reached: http://` + regexp.QuoteMeta(nobody), 1},
-		{"wrong credentials", []string{"secret_key: s3fence-dev-secret", "secret_key: wrong"}, true, 1, `^s3fence: upstream main: store refuses the credentials: .*check secret_key`, 1},
+		{"wrong credentials", []string{"secret_key: upstream-secret", "secret_key: wrong"}, true, 1, `^s3fence: upstream main: store refuses the credentials: .*check secret_key`, 1},
 		{"no such bucket", []string{"bucket: demo", "bucket: absent"}, true, 1, `^s3fence: upstream main: no such bucket at the store: absent`, 1},
 		{"port taken", []string{"listen: 127.0.0.1:0", "listen: " + listen}, true, 1, `^s3fence: cannot listen on ` + regexp.QuoteMeta(listen) + `: the port is taken`, 1},
 		{"unreachable database", []string{"sqlite:state.db", "postgres://ann:hunter2@" + nobody + "/x"}, false, 5, `^s3fence: state postgres://ann:xxxxx@`, 1},
@@ -170,8 +177,8 @@ state: sqlite:state.db
 upstreams:
   main:
     endpoint: http://` + listen + `
-    access_key: s3fence-dev
-    secret_key: s3fence-dev-secret
+    access_key: proxy
+    secret_key: upstream-secret
 buckets:
   data: {bucket: demo}
 credentials:
