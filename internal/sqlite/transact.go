@@ -129,7 +129,7 @@ func (n *counter) draw() (fence.Token, error) {
 	}
 	t, err := fence.MakeToken(n.incarnation, n.value+1)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", state.ErrUnavailable, err)
 	}
 	n.value, n.moved = n.value+1, true
 	return t, nil
