@@ -17,7 +17,7 @@ var (
 	flagQuick   = flag.Bool("quick", false, "short rounds: under a minute, for a first look")
 	flagCallers = flag.Int("callers", 16, "concurrent callers of all cases but the 64 MiB ones, which have 2")
 	flagRounds  = flag.Int("rounds", 0, "rounds of each side of each case (default 4; 2 with -quick)")
-	flagLength  = flag.Duration("round", 0, "length of a round (default 2s; 400ms with -quick)")
+	flagLength  = flag.Duration("round", 0, "length of a round (default 1.5s; 400ms with -quick)")
 	flagOnly    = flag.String("only", "", "run only the cases whose name contains this, such as Put4KiB, and no package benchmarks")
 	flagDir     = flag.String("dir", "", "folder for all data of the servers (default: the first of TMPDIR, /tmp, /var/tmp on a real disk)")
 	flagTmpfs   = flag.Bool("tmpfs", false, "keep all data of the servers in memory (/dev/shm): shows what the proxy costs where the disk costs nothing")
@@ -63,7 +63,7 @@ func TestBench(t *testing.T) {
 
 	var results []*result
 	for _, l := range cases {
-		fmt.Fprintf(os.Stderr, "%s: %d rounds of %v on each of %s\n", l.title, p.rounds, p.round, strings.Join(l.sides, ", "))
+		fmt.Fprintf(os.Stderr, "%v: %s, %d rounds of %v on each of %s\n", time.Since(begin).Round(time.Second), l.title, p.rounds, p.round, strings.Join(l.sides, ", "))
 		results = append(results, drive(t, s, l, p)...)
 	}
 	all := verdicts(results)
@@ -74,6 +74,7 @@ func TestBench(t *testing.T) {
 	all = append(all, judge("resident memory of the proxy, highest", float64(highest(results))/mib, "MiB", most(64)))
 	packageLines := ""
 	if *flagOnly == "" {
+		fmt.Fprintf(os.Stderr, "%v: benchmarks of packages\n", time.Since(begin).Round(time.Second))
 		var more []verdict
 		packageLines, more = packages(t, *flagQuick)
 		all = append(all, more...)
@@ -126,7 +127,7 @@ func program(t *testing.T) string {
 // settle reads the flags.
 func settle(t *testing.T) plan {
 	t.Helper()
-	p := plan{rounds: 4, round: 2 * time.Second, callers: *flagCallers}
+	p := plan{rounds: 4, round: 1500 * time.Millisecond, callers: *flagCallers}
 	if *flagQuick {
 		p.rounds, p.round = 2, 400*time.Millisecond
 	}

@@ -60,7 +60,7 @@ func packages(t *testing.T, quick bool) (text string, all []verdict) {
 		case quick && len(b.goals) == 0:
 			continue
 		case len(b.goals) > 0 && !quick:
-			benchtime = "3s"
+			benchtime = "2s"
 		}
 		got, err := runPackage(t.Context(), root, b.folder, "^("+strings.Join(b.names, "|")+")$", benchtime)
 		if err != nil {
