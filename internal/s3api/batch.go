@@ -43,6 +43,10 @@ type batch struct {
 	// a plain one.
 	failed  []*apiError
 	deleted []deletedXML
+	// fenced is where the token counts, for the headers of the answer; it counts in
+	// one scope only. The request itself stays unfenced: what the store says of its
+	// plain keys must be read as such.
+	fenced *guarded.Op
 	// told are the refusals that the observer has been told of.
 	told map[string]bool
 }
@@ -138,6 +142,8 @@ func (b *batch) place(i int, byScope map[fence.Scope]*scopeBatch) (*scopeBatch, 
 		return nil, fail(http.StatusBadRequest, "KeyTooLongError", "A key has 1 to %d bytes.", fence.MaxKeyBytes)
 	case fence.IsReserved(e.Key):
 		return nil, denied("Keys under %s belong to s3fence.", fence.Reserved)
+	case climbs(e.Key):
+		return nil, badName(e.Key)
 	case !rq.mayWrite(rq.bucket, e.Key):
 		return nil, denied("Deleting s3://%s/%s needs the right write, which access key %s does not have there.", rq.bucket, shorten(e.Key), rq.who.AccessKey)
 	}
@@ -210,9 +216,7 @@ func (b *batch) deleteScope(s *scopeBatch) {
 		}
 	}
 	if s.op.Request.Token != 0 {
-		// The last scope's mark stands in the headers; a token counts in one only.
-		rq.fenced, rq.side = true, s.op
-		rq.record.Scope, rq.record.Token = s.op.Scope, s.op.Request.Token
+		b.fenced = &s.op
 	}
 }
 
@@ -335,6 +339,10 @@ func (b *batch) match(index []int, out *resultXML) {
 }
 
 func (b *batch) render(quiet bool) error {
+	if op := b.fenced; op != nil {
+		b.rq.fenced, b.rq.side = true, *op
+		b.rq.record.Scope, b.rq.record.Token = op.Scope, op.Request.Token
+	}
 	x := newXML()
 	defer x.free()
 	x.root("DeleteResult")

@@ -51,7 +51,10 @@ func (rq *request) readSource() (*source, error) {
 	if src.Bucket, src.Key, ok = strings.Cut(strings.TrimPrefix(path, "/"), "/"); !ok || src.Key == "" || !bucketName(src.Bucket) {
 		return nil, invalid("x-amz-copy-source is %q; it must be bucket/key", shorten(values[0]))
 	}
-	if !rq.who.May(auth.Read, src.Bucket, src.Key) {
+	if climbs(src.Key) {
+		return nil, object.ErrNoSuchKey
+	}
+	if !rq.may(auth.Read, src.Bucket, src.Key) {
 		return nil, denied("Copying from s3://%s/%s needs the right read, which access key %s does not have there.", src.Bucket, shorten(src.Key), rq.who.AccessKey)
 	}
 	if fence.IsReserved(src.Key) {

@@ -114,6 +114,9 @@ func (rq *request) answerTo(err error) *apiError {
 	if r, ok := errors.AsType[*fence.Refusal](err); ok {
 		return rq.refusal(r)
 	}
+	if e, ok := errors.AsType[*upstream.Error](err); ok && rq.open(e) {
+		return rq.store(e, err)
+	}
 	if e, ok := errors.AsType[*sigv4.Error](err); ok {
 		return signature(e)
 	}
@@ -156,6 +159,19 @@ func (rq *request) answerTo(err error) *apiError {
 		return unavailable(codeSlowDown, "The request took too long. Send it again.", err)
 	}
 	return internal(err)
+}
+
+// open reports whether a mutation outside of every guard may have taken effect,
+// so that no cause which the error wraps may speak for it: a flight that was cut
+// off had left, and a store that answered 2xx took something, however false the
+// body. A body that broke off before any answer is its client's fault, and short
+// of its Content-Length at the store.
+func (rq *request) open(e *upstream.Error) bool {
+	if e.Outcome != upstream.Unknown || rq.op == nil || !rq.op.mutates() || rq.fenced {
+		return false
+	}
+	_, client := errors.AsType[*sigv4.Error](e.Err)
+	return e.Status != 0 || !client
 }
 
 func internal(cause error) *apiError {

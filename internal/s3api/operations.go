@@ -200,10 +200,10 @@ var bucketOperations = []operation{
 	{name: "DeleteBucket", method: "DELETE", level: bucketLevel, rights: toOwn, on: onBucket, fenced: fencedConflict, plain: pass},
 
 	{name: "GetBucketVersioning", method: "GET", level: bucketLevel, selects: []string{"versioning"}, rights: anyRight, on: onSome,
-		fenced: fencedRead, plain: pass, guarded: getVersioning},
+		fenced: fencedRead, plain: passSetting, guarded: getVersioning},
 	{name: "PutBucketVersioning", method: "PUT", level: bucketLevel, selects: []string{"versioning"}, rights: toAdmin, on: onBucket, body: document, plain: pass},
 	{name: "GetObjectLockConfiguration", method: "GET", level: bucketLevel, selects: []string{"object-lock"}, rights: anyRight, on: onSome,
-		fenced: fencedRead, plain: pass, guarded: getObjectLock},
+		fenced: fencedRead, plain: passSetting, guarded: getObjectLock},
 	{name: "PutObjectLockConfiguration", method: "PUT", level: bucketLevel, selects: []string{"object-lock"}, rights: toAdmin, on: onBucket, body: document, plain: pass},
 
 	{name: "CreateSession", method: "GET", level: bucketLevel, selects: []string{"session"}},
@@ -274,6 +274,9 @@ func settingOperations() []operation {
 				name: verb.word + s.name, method: verb.method, level: bucketLevel, selects: []string{s.query},
 				rights: verb.rights, on: onBucket, body: verb.body, plain: pass,
 			}
+			if v == 'G' {
+				row.plain = passSetting
+			}
 			if v == 'G' || s.harmless {
 				row.fenced = fencedHarmless
 			}
@@ -285,7 +288,7 @@ func settingOperations() []operation {
 		if s.many {
 			rows = append(rows, operation{
 				name: "List" + s.name + "s", method: "GET", level: bucketLevel, selects: []string{s.query},
-				params: []string{"continuation-token"}, rights: toLookAt, on: onBucket, fenced: fencedHarmless, plain: pass,
+				params: []string{"continuation-token"}, rights: toLookAt, on: onBucket, fenced: fencedHarmless, plain: passSetting,
 			})
 		}
 	}

@@ -152,18 +152,25 @@ func (rq *request) authenticate() error {
 // authorize asks for the rights of an operation. Copies ask for their source
 // where they read it, batches for each key.
 func (rq *request) authorize() error {
-	if rq.op.on == onEach {
+	switch {
+	case rq.op.on == onEach:
 		return nil
+	case climbs(rq.key) && rq.op.mutates():
+		return badName(rq.key)
+	case climbs(rq.key):
+		return object.ErrNoSuchKey
+	case rq.op.on == onPrefix && climbs(rq.param("prefix")):
+		return invalid("the prefix %q leads out of the bucket", shorten(rq.param("prefix")))
 	}
 	for _, r := range rq.op.rights {
 		ok := false
 		switch rq.op.on {
 		case onKey:
-			ok = rq.who.May(r, rq.bucket, rq.key)
+			ok = rq.may(r, rq.bucket, rq.key)
 		case onBucket:
 			ok = rq.who.May(r, rq.bucket, "")
 		case onPrefix:
-			ok = rq.who.MayUnder(r, rq.bucket, rq.param("prefix"))
+			ok = rq.may(r, rq.bucket, rq.param("prefix"))
 		case onSome:
 			ok = rq.who.MaySomewhere(r, rq.bucket)
 		}
@@ -179,17 +186,29 @@ func (rq *request) authorize() error {
 		rq.op.name, rq.bucket, shorten(rq.key), strings.Join(names, " or "), rq.who.AccessKey)
 }
 
-func (rq *request) mayWrite(bucket, key string) bool { return rq.who.May(auth.Write, bucket, key) }
-
-// moveHeaders puts headers that an SDK moved into a presigned URL back.
-func (rq *request) moveHeaders() error {
-	if rq.signed.Kind != sigv4.KindPresigned {
-		return nil
+// may asks for rights on a key, or on all keys with a prefix. One that steps back
+// may be, for the store, any of its bucket, so it needs them on all.
+func (rq *request) may(r auth.Right, bucket, key string) bool {
+	if stepsBack(key) {
+		key = ""
 	}
+	return rq.who.May(r, bucket, key)
+}
+
+func (rq *request) mayWrite(bucket, key string) bool { return rq.may(auth.Write, bucket, key) }
+
+// moveHeaders puts headers that an SDK moved into a presigned URL back. In other
+// requests they would count for nobody, so they are refused.
+func (rq *request) moveHeaders() error {
 	for _, p := range rq.signed.Params {
 		name := http.CanonicalHeaderKey(p.Name)
-		if !movable(name) {
+		switch {
+		case !movable(name):
 			continue
+		case rq.signed.Kind != sigv4.KindPresigned:
+			return invalid("%s stands in the query, where it counts in presigned URLs only; send it as a header", shorten(p.Name))
+		case strings.ContainsFunc(p.Name, notInName) || strings.ContainsFunc(p.Value, notInValue):
+			return invalid("%q stands in the query for a header, but a header cannot have that name or value", shorten(p.Name))
 		}
 		if have := rq.r.Header[name]; len(have) > 0 && (len(have) > 1 || have[0] != p.Value) {
 			return invalid("%s stands in the query and, with another value, in a header; keep one", p.Name)
@@ -198,6 +217,14 @@ func (rq *request) moveHeaders() error {
 	}
 	return nil
 }
+
+// notInName and notInValue are what no header can hold (RFC 9110, sections 5.1
+// and 5.5). Of x-amz- names, letters, digits, hyphens and little else exist.
+func notInName(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+}
+
+func notInValue(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // findGuards takes the guard list for this request. Changes need one whose
 // lease lasts (F9); so do requests with a token, which ask for a fence.

@@ -53,6 +53,33 @@ func passRead(rq *request) error {
 	return rq.exchange(q)
 }
 
+// passSetting relays a setting of a bucket. A store that does not know it may
+// answer as if it had not been asked for: with a list of the bucket, where our
+// own keys are and what a guard hides. That is refused.
+func passSetting(rq *request) error {
+	q, err := rq.forward()
+	if err != nil {
+		return err
+	}
+	resp, err := rq.do(rq.ctx, q)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxRelayedDocument+1))
+	switch {
+	case err != nil:
+		return err
+	case len(doc) > maxRelayedDocument:
+		return errStrange
+	case isList(doc):
+		return notImplemented("the object store does not know %s", rq.op.name)
+	}
+	whole := *resp
+	whole.Body, whole.ContentLength = io.NopCloser(bytes.NewReader(doc)), int64(len(doc))
+	return rq.relay(&whole)
+}
+
 // attach makes a document the body of a request.
 func (rq *request) attach(q *upstream.Request, doc []byte) {
 	h := rq.r.Header
@@ -84,7 +111,7 @@ func (rq *request) forward() (*upstream.Request, error) {
 	q := &upstream.Request{Method: rq.r.Method, Bucket: bucket, Key: rq.key, Header: rq.r.Header, Mutation: rq.op.mutates()}
 	for i := range rq.signed.Params {
 		if p := &rq.signed.Params[i]; !tolerated(p.Name) {
-			q.Query = append(q.Query, upstream.Param{Name: p.Name, Value: p.Value})
+			q.Query = append(q.Query, upstream.Param{Name: p.Name, Value: rq.op.valueOf(p)})
 		}
 	}
 	if len(rq.r.Header["If-Range"]) > 0 {

@@ -79,6 +79,20 @@ func (o *operation) selectedBy(p *sigv4.Param) bool {
 	return false
 }
 
+// valueOf is the value with which a parameter goes upstream. A selector without
+// a value of its own has none there either: we look at its name, but there are
+// stores that take "?tagging=x" for a request without it.
+func (o *operation) valueOf(p *sigv4.Param) string {
+	switch p.Name {
+	case "partNumber", "uploadId", "id":
+		return p.Value
+	}
+	if slices.Contains(o.selects, p.Name) {
+		return ""
+	}
+	return p.Value
+}
+
 // tolerated names the parameters that any request may have: those of a
 // signature, those of the fence, the x-id that SDKs add to tell operations
 // apart in logs, and headers that SDKs move into presigned URLs.

@@ -3,6 +3,7 @@ package s3api
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 
 	"github.com/s3fence/s3fence/internal/fence"
@@ -62,6 +63,46 @@ func bucketName(b string) bool {
 		}
 	}
 	return true
+}
+
+// climbs reports whether a key or prefix leads out of its bucket where a store
+// joins the two as paths: some take free/../data/k for data/k, past the rights
+// and the guards of data. Backslashes count, because they do for such stores on
+// Windows.
+func climbs(key string) bool {
+	depth := 0
+	for seg := range strings.FieldsFuncSeq(key, isSeparator) {
+		switch seg {
+		case ".":
+		case "..":
+			if depth--; depth < 0 {
+				return true
+			}
+		default:
+			depth++
+		}
+	}
+	return false
+}
+
+// stepsBack reports whether a key has a ".." segment, and so may stand for a key
+// under another prefix of its bucket.
+func stepsBack(key string) bool {
+	if !strings.Contains(key, "..") {
+		return false
+	}
+	for seg := range strings.FieldsFuncSeq(key, isSeparator) {
+		if seg == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+func isSeparator(r rune) bool { return r == '/' || r == '\\' }
+
+func badName(key string) error {
+	return fail(http.StatusBadRequest, codeInvalidName, "The key %q leads out of its bucket by its \"..\" segments; stores may take it for a key of another bucket. Choose another name.", shorten(key))
 }
 
 // resource is the path that error bodies name.

@@ -79,6 +79,25 @@ func (rq *request) translate(doc []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// isList reports whether a document of the store lists objects or buckets.
+func isList(doc []byte) bool {
+	d := xml.NewDecoder(bytes.NewReader(doc))
+	d.Strict = false
+	for {
+		tok, err := d.RawToken()
+		if err != nil {
+			return false
+		}
+		if start, ok := tok.(xml.StartElement); ok {
+			switch start.Name.Local {
+			case "ListBucketResult", "ListVersionsResult", "ListAllMyBucketsResult":
+				return true
+			}
+			return false
+		}
+	}
+}
+
 // renamed is what an element of the store's answer says to the client; "" where
 // it is left alone.
 func (rq *request) renamed(element string) string {
