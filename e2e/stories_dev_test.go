@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -42,8 +43,10 @@ func TestReadmeStory(t *testing.T) {
 	require.NoError(t, err)
 	want := map[string]string{"jobs/report": "new"}
 	for range 3 {
-		for key, body := range writeUntilKilled(t, p, token) {
-			want[key] = body
+		acknowledged, doubtful := writeUntilKilled(t, p, token)
+		maps.Copy(want, acknowledged)
+		for key := range doubtful {
+			delete(want, key)
 		}
 		p.Restart()
 		for key, body := range want {
@@ -64,13 +67,12 @@ func TestReadmeStory(t *testing.T) {
 }
 
 // writeUntilKilled lets eight clients write new and old keys, fenced and plain,
-// kills the proxy in the midst of it and returns what each key must hold: what
-// was acknowledged last, unless a later write was in flight.
-func writeUntilKilled(t *testing.T, p *Proxy, token int64) map[string]string {
+// kills the proxy in the midst of it and returns what was acknowledged last for
+// each key, and the keys for which a later write was never answered.
+func writeUntilKilled(t *testing.T, p *Proxy, token int64) (acknowledged map[string]string, doubtful map[string]bool) {
 	t.Helper()
 	var mu sync.Mutex
-	acknowledged := map[string]string{}
-	doubtful := map[string]bool{}
+	acknowledged, doubtful = map[string]string{}, map[string]bool{}
 	ctx, cancel := context.WithTimeout(t.Context(), readyWait)
 	defer cancel()
 	var all sync.WaitGroup
@@ -105,8 +107,5 @@ func writeUntilKilled(t *testing.T, p *Proxy, token int64) map[string]string {
 	require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) >= 100 }, readyWait, time.Millisecond)
 	p.Kill()
 	all.Wait()
-	for key := range doubtful {
-		delete(acknowledged, key)
-	}
-	return acknowledged
+	return acknowledged, doubtful
 }
