@@ -130,14 +130,47 @@ func (c *checker) buckets() {
 			c.fail(key+".upstream", "it may be "+oneOf(c.Upstreams), "there is no upstream %q", b.Upstream)
 			continue
 		}
+		if bad := storeBucket(b.Bucket, u.PathStyle); bad != "" {
+			c.fail(key+".bucket", "write the name that the bucket has at the store", "%q %s", b.Bucket, bad)
+			continue
+		}
 		// Two upstreams may be one store under two names.
-		store := strings.ToLower(strings.TrimRight(u.Endpoint, "/")) + "/" + b.Bucket
+		store := hostOf(u.Endpoint) + "/" + b.Bucket
 		if other, ok := seen[store]; ok {
 			c.fail(key, "keep one of them", "%s is the same bucket %q of the store as %s: a guard on one name would not see writes through the other", name, b.Bucket, other)
 			continue
 		}
 		seen[store] = name
 	}
+}
+
+// storeBucket says why a name cannot be that of a bucket at a store, "" where it
+// can. Stores have old buckets with capitals and underscores; as a host name, two
+// that differ in capitals alone are one.
+func storeBucket(name string, pathStyle bool) string {
+	switch {
+	case len(name) < 3 || len(name) > 63 || strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
+	}):
+		return "cannot be the name of a bucket: 3 to 63 letters, digits, dots, hyphens"
+	case !pathStyle && strings.ToLower(name) != name:
+		return "has capitals, which a host name does not tell apart; use path_style: true for it"
+	}
+	return ""
+}
+
+// hostOf is host and port of an endpoint, in one way of writing. One store may
+// still have several host names: that cannot be known here.
+func hostOf(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return endpoint
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), port)
 }
 
 func oneOf[V any](m map[string]V) string { return strings.Join(slices.Sorted(maps.Keys(m)), ", ") }

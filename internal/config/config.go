@@ -46,8 +46,28 @@ type Config struct {
 	MaxJump int64 `key:"max_jump" default:"4294967296" min:"1"`
 	Log     Log   `key:"log"`
 
+	// Settings of what this version does not do: fenced credentials, and writing
+	// in place. They are read and checked, so that one file can serve several
+	// versions; [Config.Unused] names those that somebody set.
+	SessionSecret Secret        `key:"session_secret"`
+	SessionMaxAge time.Duration `key:"session_max_age" default:"7d" min:"1h" max:"365d"`
+	TakeoverWait  time.Duration `key:"takeover_wait" default:"20s" min:"0s" max:"1h"`
+	SettleBound   time.Duration `key:"settle_bound" default:"75s" min:"1s" max:"1h"`
+
 	file    string
 	origins map[string]Origin
+}
+
+// Unused names the settings that somebody made and that do nothing in this
+// version.
+func (c *Config) Unused() []string {
+	var set []string
+	for _, key := range []string{"session_secret", "session_max_age", "takeover_wait", "settle_bound"} {
+		if o, ok := c.origins[key]; ok && o != (Origin{}) {
+			set = append(set, key)
+		}
+	}
+	return set
 }
 
 // TLS makes the S3 listener speak TLS. Both files or neither.
@@ -180,7 +200,7 @@ func (s State) String() string {
 	}
 	q := u.Query()
 	for name := range q {
-		if strings.Contains(name, "password") {
+		if strings.Contains(strings.ToLower(name), "password") {
 			q.Set(name, "xxxxx")
 		}
 	}
@@ -209,13 +229,4 @@ func (s State) SQLite() string {
 // Postgres reports whether the state is in PostgreSQL.
 func (s State) Postgres() bool {
 	return strings.HasPrefix(string(s), "postgres://") || strings.HasPrefix(string(s), "postgresql://")
-}
-
-// reserved are keys of what this version does not do, with the reason. They are
-// refused so that nobody relies on them.
-var reserved = map[string]string{
-	"session_secret":  "fenced credentials are not available in this version",
-	"session_max_age": "fenced credentials are not available in this version",
-	"takeover_wait":   "it belongs to writing in place, which is not available in this version",
-	"settle_bound":    "it belongs to writing in place, which is not available in this version",
 }

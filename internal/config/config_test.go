@@ -158,9 +158,6 @@ credentials: [{access_key: a, secret_key: b, rights: [read], buckets: ["*"]}]
 			[]string{"s3fence.yaml:3: upstreams.main.pathstyle: there is no such key; did you mean path_style?"}},
 		{"unknown variable", minimal, []string{"S3FENCE_GUARD_LAESE=3s"}, []string{"$S3FENCE_GUARD_LAESE: guard_laese: there is no such key; did you mean guard_lease?"}},
 		{"nothing like it", minimal + "xylophone: 1\n", nil, []string{"s3fence.yaml:4: xylophone: there is no such key; the keys here are listen, "}},
-		{"not yet", minimal + "takeover_wait: 20s\nsession_secret: x\n", nil, []string{
-			"s3fence.yaml:4: takeover_wait: it belongs to writing in place, which is not available in this version; remove it",
-			"s3fence.yaml:5: session_secret: fenced credentials are not available in this version; remove it"}},
 		{"in place", minimal + "guards:\n  - pattern: s3://data/\n    writes: in-place\n", nil,
 			[]string{"s3fence.yaml:6: guards[0].writes: in-place is not available in this version; use sealed"}},
 		{"all together", "listen: nonsense\nstate: mysql://x\nguard_lease: 1h\nlog: {level: loud}\n", nil, []string{
@@ -301,4 +298,18 @@ func TestLoadState(t *testing.T) {
 	assert.ErrorContains(t, err, "state: it is missing")
 	_, err = LoadState(write(t, "state: a: b\n"), nil)
 	assert.ErrorContains(t, err, "not YAML")
+}
+
+// TestUnused: a setting that does nothing is read, checked, and named.
+func TestUnused(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "s3fence.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(minimal+"takeover_wait: 30s\nsession_secret: x\n"), 0o600))
+	c, err := config.Load(file, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"session_secret", "takeover_wait"}, c.Unused())
+	assert.Equal(t, 75*time.Second, c.SettleBound)
+	c, err = config.Load(file, []string{"S3FENCE_SETTLE_BOUND=never"})
+	require.Error(t, err)
+	assert.Nil(t, c)
 }

@@ -96,16 +96,12 @@ func (d *decoder) fields(into reflect.Value, v *value, key string) {
 	}
 	for _, name := range v.names {
 		if !known[name] {
-			d.unknown(join(key, name), name, v.children[name].origin, names(into.Type()), key == "")
+			d.unknown(join(key, name), name, v.children[name].origin, names(into.Type()))
 		}
 	}
 }
 
-func (d *decoder) unknown(key, name string, o Origin, known []string, top bool) {
-	if why, ok := reserved[name]; ok && top {
-		d.complain(key, o, why, "remove it")
-		return
-	}
+func (d *decoder) unknown(key, name string, o Origin, known []string) {
 	remedy := "the keys here are " + strings.Join(known, ", ")
 	if near := nearest(name, known); near != "" {
 		remedy = "did you mean " + near + "?"

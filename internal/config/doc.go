@@ -28,9 +28,9 @@
 // that [Load] returned is complete. It remembers where each value came from.
 // [Secret] values print as "(hidden)" whatever prints them.
 //
-// Settings of what this version does not do (writing in place, fenced
-// credentials) are refused by name instead of being ignored: a setting that does
-// nothing is a promise that nobody keeps.
+// Settings of what this version does not do (fenced credentials, the waits of
+// writing in place) are read and checked, and named by [Config.Unused] so that
+// whoever starts the program is told. Writing in place itself is refused.
 //
 // # What it does not do
 //

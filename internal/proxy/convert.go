@@ -82,6 +82,8 @@ type buckets struct {
 	named   map[string]place
 	names   []string
 	only    *upstream.Client
+	// hosts says that the only store has its buckets as host names.
+	hosts bool
 }
 
 type place struct {
@@ -92,6 +94,11 @@ type place struct {
 // Bucket is where a client's bucket lies; s3api.ErrNoSuchBucket where it is none.
 func (b *buckets) Bucket(name string) (*upstream.Client, string, error) {
 	if b.only != nil {
+		if b.hosts && strings.ToLower(name) != name {
+			// In a host name it would be the bucket without capitals, whose guards do
+			// not know it by this name.
+			return nil, "", s3api.ErrNoSuchBucket
+		}
 		return b.only, name, nil
 	}
 	at, ok := b.named[name]
@@ -132,6 +139,7 @@ func bucketsOf(c *config.Config) (*buckets, error) {
 			return nil, c.Problem("upstreams."+name, err.Error(), "")
 		}
 		b.clients[name] = client
+		b.hosts = !u.PathStyle
 	}
 	if len(c.Buckets) == 0 {
 		for _, client := range b.clients {
