@@ -14,6 +14,7 @@ import (
 	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
 	"github.com/s3fence/s3fence/client"
@@ -30,7 +31,8 @@ func remote(ctx context.Context) (*client.Client, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, credentialTime)
 	defer cancel()
-	cfg, err := awsconfig.LoadDefaultConfig(ctx)
+	// What the SDK tells of its own search is noise beside our one line.
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, fmt.Errorf("reading the AWS configuration: %w", err)
 	}

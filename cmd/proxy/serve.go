@@ -33,7 +33,11 @@ The state must have been prepared with s3fence migrate.`,
 			if err != nil {
 				return err
 			}
-			p, err := proxy.New(c.Context(), cfg, proxy.Options{Logger: proxy.NewLogger(cfg.Log, c.ErrOrStderr())})
+			log := proxy.NewLogger(cfg.Log, c.ErrOrStderr())
+			for _, key := range cfg.Unused() {
+				log.Warn("a setting does nothing in this version", "key", key)
+			}
+			p, err := proxy.New(c.Context(), cfg, proxy.Options{Logger: log})
 			if err != nil {
 				return err
 			}

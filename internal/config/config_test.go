@@ -13,6 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// minimal has what cannot be left out, in three lines.
+const minimal = `state: sqlite:s.db
+upstreams: {main: {endpoint: "http://h:1", access_key: a, secret_key: b}}
+credentials: [{access_key: a, secret_key: b, rights: [read], buckets: ["*"]}]
+`
+
 const whole = `
 listen: 127.0.0.1:9000
 state: postgres://ann:hunter2@db/fence?sslpassword=swordfish
@@ -144,10 +150,6 @@ func TestSecretFilesBesideTheFile(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	t.Parallel()
-	const minimal = `state: sqlite:s.db
-upstreams: {main: {endpoint: "http://h:1", access_key: a, secret_key: b}}
-credentials: [{access_key: a, secret_key: b, rights: [read], buckets: ["*"]}]
-`
 	for _, tc := range []struct {
 		name, text string
 		env        []string
@@ -305,11 +307,11 @@ func TestUnused(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "s3fence.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(minimal+"takeover_wait: 30s\nsession_secret: x\n"), 0o600))
-	c, err := config.Load(file, nil)
+	c, err := Load(file, nil)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"session_secret", "takeover_wait"}, c.Unused())
 	assert.Equal(t, 75*time.Second, c.SettleBound)
-	c, err = config.Load(file, []string{"S3FENCE_SETTLE_BOUND=never"})
+	c, err = Load(file, []string{"S3FENCE_SETTLE_BOUND=never"})
 	require.Error(t, err)
 	assert.Nil(t, c)
 }

@@ -3,6 +3,7 @@ package sealed
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
@@ -67,6 +68,8 @@ func (op *operation) admit(v *state.View, mode state.Mode, ch *state.Changes) (*
 		}
 		row.Mark = fence.Mark{Generation: row.Mark.Current(), Token: op.request.Token}
 		row.Last = fence.Grant{Holder: op.caller, At: v.Now}
+		// A lease from before the guard's issuer changed ends with its token.
+		row.LeaseUntil, row.TTL = time.Time{}, 0
 		ch.Scopes = append(ch.Scopes, row)
 		return &row, nil
 	}

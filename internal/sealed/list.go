@@ -93,6 +93,15 @@ func after(e *guarded.Entry) string {
 	return e.Key + "\x00"
 }
 
+// listError is storeError for lists, which may also be of a bucket that the store
+// does not have.
+func listError(doing string, err error) error {
+	if upstream.HasCode(err, "NoSuchBucket") {
+		return err
+	}
+	return storeError(doing, err)
+}
+
 // successor is the first string above all that begin with prefix; empty where
 // there is none.
 func successor(prefix string) string {
@@ -270,7 +279,7 @@ func (p *plainStream) fetch() error {
 	}
 	page, err := p.client.ListObjects(p.ctx, p.bucket, lq)
 	if err != nil {
-		return storeError("listing the bucket", err)
+		return listError("listing the bucket", err)
 	}
 	p.page = make([]guarded.Entry, 0, len(page.Entries)+len(page.Prefixes))
 	for _, e := range page.Entries {
@@ -355,7 +364,7 @@ func (s *Store) ListUploads(ctx context.Context, guards *fence.Guards, bucket, p
 	for plain := 0; plain <= limit; {
 		page, err := client.ListMultipartUploads(ctx, name, prefix, key, id, listPage)
 		if err != nil {
-			return nil, false, storeError("listing uploads", err)
+			return nil, false, listError("listing uploads", err)
 		}
 		for _, u := range page.Uploads {
 			if _, _, guarded := guards.Find(bucket, u.Key); guarded || fence.IsReserved(u.Key) {

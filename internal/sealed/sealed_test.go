@@ -683,3 +683,33 @@ func TestWritersThroughAHeldScope(t *testing.T) { // F4: a held scope delays its
 		require.NoError(t, <-done)
 	}
 }
+
+func TestRaiseEndsAnOldLease(t *testing.T) { // F3: the holder of a lower token cannot renew
+	t.Parallel()
+	l := newLab(t)
+	l.guard(jobs, func(g *fence.Guard) { g.Issuer = fence.External })
+	sc, err := fence.ParseScope(jobs)
+	require.NoError(t, err)
+	require.NoError(t, state.Run(t.Context(), l.st, &state.Tx{
+		Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}},
+		Decide: func(v *state.View) (state.Changes, error) {
+			row := v.Scope(sc, fence.Sealed)
+			row.Mark.Token, row.LeaseUntil, row.TTL = 5, v.Now.Add(time.Hour), time.Hour
+			return state.Changes{Scopes: []state.Scope{row}}, nil
+		},
+	}))
+	_, err = l.put(l.op(jobs, 6), "jobs/a", "x")
+	require.NoError(t, err)
+	v, err := l.st.Read(t.Context(), state.Query{Scopes: []fence.Scope{sc}})
+	require.NoError(t, err)
+	row := v.Scopes[sc]
+	assert.Equal(t, fence.Token(6), row.Mark.Token)
+	assert.False(t, row.Held(v.Now))
+}
+
+func TestListOfABucketThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	_, _, _, err := l.List(t.Context(), l.list(), guarded.ListQuery{Bucket: "absent", Limit: 10})
+	assert.True(t, upstream.HasCode(err, "NoSuchBucket"), "%v", err)
+}
