@@ -21,7 +21,8 @@ type ledger struct {
 	mu     sync.Mutex
 	writes []*written
 	grants []granted
-	shown  map[string]string // what was seen last and must not change by itself
+	// shown is what was seen last, since when nobody has begun to write the key.
+	shown map[string]string
 }
 
 // written is one PUT. Its status is 0 while there is no answer, or if none came.
@@ -74,6 +75,7 @@ func (l *ledger) begin(key, body string, token int64) *written {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writes = append(l.writes, w)
+	delete(l.shown, key)
 	return w
 }
 
