@@ -70,6 +70,9 @@ func NewDev(ctx context.Context, o DevOptions) (_ *Proxy, err error) {
 	if err := Migrate(ctx, config.State("sqlite:"+database)); err != nil {
 		return nil, err
 	}
+	if err := forgetProxies(ctx, config.State("sqlite:"+database), o); err != nil {
+		return nil, err
+	}
 	c, err := config.Load("", []string{
 		"S3FENCE_LISTEN=" + o.Listen, "S3FENCE_ADMIN_LISTEN=off", "S3FENCE_REGION=" + DevRegion,
 		"S3FENCE_STATE=sqlite:" + database,
@@ -90,6 +93,26 @@ func NewDev(ctx context.Context, o DevOptions) (_ *Proxy, err error) {
 	p.closers = append(closers, p.closers...)
 	p.ensure = p.ensureDemo
 	return p, nil
+}
+
+// forgetProxies removes the rows that killed starts left, for which a change of
+// guards would wait. The lock on the data directory says that none of them runs.
+func forgetProxies(ctx context.Context, database config.State, o DevOptions) error {
+	st, err := openState(ctx, database, o.Logger)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = st.Close() }()
+	dead, _, err := st.Proxies(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range dead {
+		if err := st.ForgetProxy(ctx, d.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ensureDemo adds the guard of the demo unless the bucket has guards already:
