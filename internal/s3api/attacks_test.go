@@ -224,3 +224,47 @@ func TestBatchOfTwoPlaces(t *testing.T) {
 		t.Errorf("the holder is not told its mark: %v", got.header)
 	}
 }
+
+// Over a file system, names that differ in capitals may be one, and an object
+// with the name of our directory would be in its way.
+func TestNamesThatMayBeOurs(t *testing.T) {
+	t.Parallel()
+	b := newGuarded(t)
+	for _, key := range []string{".s3fence", ".s3fence/", ".S3Fence/objects/1", ".S3FENCE", `.s3fence\objects`} {
+		if got := b.call(t, call{method: "PUT", target: "/data/" + escapePath(key), body: "x"}); got.status != 403 || got.code() != "AccessDenied" {
+			t.Errorf("PUT %s: %d %s", key, got.status, got.code())
+		}
+		if got := b.call(t, call{method: "GET", target: "/data/" + escapePath(key)}); got.status != 404 || got.code() != "NoSuchKey" {
+			t.Errorf("GET %s: %d %s", key, got.status, got.code())
+		}
+		if got := b.call(t, call{method: "PUT", target: "/data/k", header: map[string]string{"X-Amz-Copy-Source": "data/" + escapePath(key)}}); got.code() != "NoSuchKey" {
+			t.Errorf("copy of %s: %d %s", key, got.status, got.code())
+		}
+		if got := b.call(t, call{method: "POST", target: "/data?delete", body: "<Delete><Object><Key>" + key + "</Key></Object></Delete>"}); got.code() != "AccessDenied" {
+			t.Errorf("batch with %s: %d %s", key, got.status, got.body)
+		}
+	}
+	if got := b.call(t, call{method: "PUT", target: "/data/.s3fenced", body: "x"}); got.status != 200 {
+		t.Errorf("PUT .s3fenced: %d %s", got.status, got.code())
+	}
+}
+
+// What a scope cannot honour is refused, not dropped.
+func TestHeadersThatWouldBeDropped(t *testing.T) {
+	t.Parallel()
+	b := newGuarded(t)
+	fenced := map[string]string{"X-Fencing-Token": "34"}
+	if got := b.call(t, call{method: "PUT", target: "/data/jobs/a/k", body: "x", header: fenced}); got.status != 200 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	for _, name := range []string{"X-Amz-Metadata-Directive", "X-Amz-Tagging-Directive"} {
+		h := map[string]string{"X-Amz-Copy-Source": "data/jobs/a/k", name: "KEEP"}
+		if got := b.call(t, call{method: "PUT", target: "/plain/k", header: h}); got.status != 400 {
+			t.Errorf("copy out with %s: %d %s", name, got.status, got.code())
+		}
+	}
+	h := map[string]string{"X-Amz-If-Match-Initiated-Time": "Mon, 02 Jan 2006 15:04:05 GMT"}
+	if got := b.call(t, call{method: "DELETE", target: "/data/jobs/a/k?uploadId=u", header: h}); got.status != 501 {
+		t.Errorf("abort: %d %s", got.status, got.code())
+	}
+}

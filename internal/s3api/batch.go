@@ -140,7 +140,7 @@ func (b *batch) place(i int, byScope map[fence.Scope]*scopeBatch) (*scopeBatch, 
 	switch {
 	case e.Key == "" || len(e.Key) > fence.MaxKeyBytes:
 		return nil, fail(http.StatusBadRequest, "KeyTooLongError", "A key has 1 to %d bytes.", fence.MaxKeyBytes)
-	case fence.IsReserved(e.Key):
+	case reserved(e.Key):
 		return nil, denied("Keys under %s belong to s3fence.", fence.Reserved)
 	case climbs(e.Key):
 		return nil, badName(e.Key)

@@ -57,7 +57,7 @@ func (rq *request) readSource() (*source, error) {
 	if !rq.may(auth.Read, src.Bucket, src.Key) {
 		return nil, denied("Copying from s3://%s/%s needs the right read, which access key %s does not have there.", src.Bucket, shorten(src.Key), rq.who.AccessKey)
 	}
-	if fence.IsReserved(src.Key) {
+	if reserved(src.Key) {
 		return nil, object.ErrNoSuchKey
 	}
 	if rq.list.Guarded(src.Bucket) && fence.CheckKey(src.Key) != nil {
@@ -215,7 +215,15 @@ func (rq *request) copyOut(src *source, q *upstream.Request) error {
 	if rq.op.name == "UploadPartCopy" {
 		return nil
 	}
-	if !strings.EqualFold(h.Get("X-Amz-Metadata-Directive"), "REPLACE") {
+	replaceMeta, err := directive(h, "X-Amz-Metadata-Directive")
+	if err != nil {
+		return err
+	}
+	replaceTags, err := directive(h, "X-Amz-Tagging-Directive")
+	if err != nil {
+		return err
+	}
+	if !replaceMeta {
 		for name := range h {
 			if strings.HasPrefix(name, metaPrefix) || storedHeaders[name] {
 				delete(h, name)
@@ -229,7 +237,7 @@ func (rq *request) copyOut(src *source, q *upstream.Request) error {
 		}
 		h["X-Amz-Metadata-Directive"] = []string{"REPLACE"}
 	}
-	if !strings.EqualFold(h.Get("X-Amz-Tagging-Directive"), "REPLACE") {
+	if !replaceTags {
 		h["X-Amz-Tagging-Directive"] = []string{"REPLACE"}
 		delete(h, "X-Amz-Tagging")
 		if len(info.Tags) > 0 {

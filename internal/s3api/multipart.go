@@ -178,6 +178,9 @@ func parseParts(doc []byte) ([]guarded.PartInfo, error) {
 }
 
 func abortUpload(rq *request) error {
+	if len(rq.r.Header["X-Amz-If-Match-Initiated-Time"]) > 0 {
+		return notImplemented("the header x-amz-if-match-initiated-time is not available in a guarded scope; leave it out")
+	}
 	u := rq.upload()
 	if err := rq.writer().Abort(rq.ctx, &u); err != nil {
 		return err

@@ -274,7 +274,7 @@ func known(name string) bool {
 // serveObject goes on with an operation on one key.
 func (rq *request) serveObject() error {
 	o := rq.op
-	if fence.IsReserved(rq.key) {
+	if reserved(rq.key) {
 		if o.mutates() {
 			return denied("Keys under %s belong to s3fence; choose another name.", fence.Reserved)
 		}

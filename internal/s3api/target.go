@@ -85,6 +85,14 @@ func climbs(key string) bool {
 	return false
 }
 
+// reserved reports whether a key is ours, or one that a store over a file system
+// may take for ours: in other capitals, or the directory itself, which as an
+// object would keep every write under a guard from its place.
+func reserved(key string) bool {
+	const n = len(fence.Reserved) - 1
+	return len(key) >= n && strings.EqualFold(key[:n], fence.Reserved[:n]) && (len(key) == n || isSeparator(rune(key[n])))
+}
+
 // stepsBack reports whether a key has a ".." segment, and so may stand for a key
 // under another prefix of its bucket.
 func stepsBack(key string) bool {

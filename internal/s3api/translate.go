@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/url"
 	"strings"
-
-	"github.com/s3fence/s3fence/internal/fence"
 )
 
 var errStrange = errors.New("the store's answer is not the XML it should be")
@@ -127,7 +125,7 @@ func hides(child, key string, encoded bool) bool {
 			key = decoded
 		}
 	}
-	return fence.IsReserved(key)
+	return reserved(key)
 }
 
 // escapePath escapes all but unreserved characters and slashes. Unlike
