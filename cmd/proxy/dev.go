@@ -27,6 +27,10 @@ loses nothing that was answered; starting it again in the same directory goes on
   s3fence dev --dir /tmp/fence --listen 127.0.0.1:9100`,
 		Args: takes(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
+			// Empty would be every address of the machine, for a key that everybody knows.
+			if _, port, err := net.SplitHostPort(listen); err != nil || port == "" {
+				return usage("--listen %q is not HOST:PORT, such as 127.0.0.1:9000", listen)
+			}
 			log := proxy.NewLogger(config.Log{Level: "info"}, c.ErrOrStderr())
 			p, err := proxy.NewDev(c.Context(), proxy.DevOptions{Dir: dir, Listen: listen, Options: proxy.Options{Logger: log}})
 			if err != nil {
