@@ -179,7 +179,7 @@ func TestAdoptionRefusesMoreThanItCanDo(t *testing.T) {
 		})
 	}
 	require.NoError(t, group.Wait())
-	p.CLI("guard", "add", c.Scope("many/")).WantErr(t, 1, "10,000")
+	p.CLI("guard", "add", c.Scope("many/")).WantErr(t, 1, "more than 10000 under "+c.Scope("many/"))
 	assert.Empty(t, guardsOf(t, p))
 	p.Put(t, "many/00001", "still plain").Want(t, 200)
 	assert.Equal(t, "still plain", p.Get(t, "many/00001"))

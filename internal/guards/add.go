@@ -183,9 +183,9 @@ func (a *Admin) adopt(ctx context.Context, g fence.Guard) error {
 	case lost(werr):
 		return werr
 	case werr != nil:
-		return fmt.Errorf("taking in the objects under %s: %w; withdrawing the guard failed too, so it stays pending and refuses writes (s3fence guard remove %s): %w", g.Pattern, err, g.Pattern, werr)
+		return fmt.Errorf("%w: %w; withdrawing guard %s failed too, so it stays pending and refuses writes (s3fence guard remove %s): %w", ErrNotTaken, err, g.Pattern, g.Pattern, werr)
 	}
-	return fmt.Errorf("taking in the objects under %s; the guard was not added: %w", g.Pattern, err)
+	return fmt.Errorf("%w: guard %s was not added: %w", ErrNotTaken, g.Pattern, err)
 }
 
 // activate lets the guard judge. With tokens of our own the counter is first

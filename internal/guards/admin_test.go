@@ -137,6 +137,7 @@ func TestAddWithdrawsWhenAdoptionFails(t *testing.T) {
 	a := newAdmin(s, sh)
 	_, err := a.Add(t.Context(), guard(t, "s3://data/jobs/"))
 	require.ErrorIs(t, err, sh.fail)
+	require.ErrorIs(t, err, guards.ErrNotTaken)
 	require.ErrorContains(t, err, "was not added")
 	list, err := a.List(t.Context())
 	require.NoError(t, err)

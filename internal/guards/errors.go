@@ -39,6 +39,9 @@ var (
 	// ErrHoldsObjects: the guard cannot be removed without losing objects or
 	// bringing old ones back. Nothing was changed.
 	ErrHoldsObjects = errors.New("the guard cannot be removed")
+	// ErrNotTaken: the existing objects cannot be taken in, for the reason that it
+	// comes with. The guard was not added, or stays pending where it says so.
+	ErrNotTaken = errors.New("the existing objects cannot be taken in")
 	// ErrMark: a mark under the pattern is outside what s3fence may issue above.
 	ErrMark = errors.New("a mark is out of the range of s3fence's own tokens")
 	// ErrChanging: somebody else is adding or removing the guard, or the change
