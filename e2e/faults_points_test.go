@@ -31,7 +31,7 @@ var points = []struct {
 	{"AfterUpload", putLate, "base", 412},
 	{"BeforeCommit", putLate, "base", 503},
 	{"AfterCommit", putLate, "late", 200},
-	{"BeforeAnswer", takeLate, "base", 0},
+	{"BeforeAnswer", putLate, "late", 200},
 	{"BeforeRaise", takeLate, "base", 200},
 	{"AfterRaise", takeLate, "base", 200},
 	{"GuardPending", addGuardLate, "base", 0},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
 )
 
@@ -141,6 +142,7 @@ func (rq *request) tell(e *apiError) {
 
 // status sends the header. Nothing may be added to it afterwards.
 func (rq *request) status(code int) {
+	pause.At(pause.BeforeAnswer)
 	rq.wrote = true
 	rq.record.Status = code
 	rq.w.WriteHeader(code)
