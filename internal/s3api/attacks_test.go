@@ -263,6 +263,17 @@ func TestHeadersThatWouldBeDropped(t *testing.T) {
 			t.Errorf("copy out with %s: %d %s", name, got.status, got.code())
 		}
 	}
+	for _, target := range []string{"/data/jobs/a/k", "/plain/k"} {
+		// To the signature, two headers are one with a comma.
+		r := b.sign(t, call{method: "PUT", target: target, header: map[string]string{"X-Amz-Tagging": "a=1,b=2"}, body: "x"})
+		r.Header["X-Amz-Tagging"] = []string{"a=1", "b=2"}
+		if got := b.send(t, r); got.status != 400 {
+			t.Errorf("two headers: %d %s", got.status, got.body)
+		}
+		if got := b.call(t, call{method: "PUT", target: target, header: map[string]string{"Content-Range": "bytes 0-0/9"}, body: "x"}); got.status != 501 {
+			t.Errorf("Content-Range: %d %s", got.status, got.body)
+		}
+	}
 	h := map[string]string{"X-Amz-If-Match-Initiated-Time": "Mon, 02 Jan 2006 15:04:05 GMT"}
 	if got := b.call(t, call{method: "DELETE", target: "/data/jobs/a/k?uploadId=u", header: h}); got.status != 501 {
 		t.Errorf("abort: %d %s", got.status, got.code())

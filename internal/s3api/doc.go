@@ -26,7 +26,9 @@
 //   - The key that is authorised is the key that is judged is the key that is
 //     sent. Copies ask for their source, batches for each key. In a bucket with
 //     a guard, a name that a store could take for another is refused for writes
-//     and does not exist for reads.
+//     and does not exist for reads; so is, in every bucket, one that leads out of
+//     it by ".." segments. Other names with such segments need their right on
+//     the whole bucket.
 //   - Nothing of a body is read before everything that can be refused without it
 //     was refused, known stale tokens included: a client that waits for 100
 //     Continue never sends it.
@@ -35,7 +37,8 @@
 //   - A mutation outside of every guard runs as a flight of the guard list: it is
 //     not sent and not answered with success without the list's lease (F9).
 //     Otherwise such requests never touch the state.
-//   - Keys under the reserved prefix do not exist for clients, in lists neither.
+//   - Keys under the reserved prefix do not exist for clients, in lists neither;
+//     a list that a store gives in place of a setting is not handed on.
 //   - Answers are honest (F7): 503 says that nothing happened, 504 that it may
 //     have, a body that breaks off ends in a cut connection. Stale tokens are 412,
 //     or 403 where the request is itself conditional, since loops of compare and

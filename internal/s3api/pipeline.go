@@ -249,10 +249,19 @@ func (rq *request) checkHeaders() error {
 	if !rq.op.mutates() {
 		return nil
 	}
-	for name := range rq.r.Header {
-		if strings.HasPrefix(name, "X-Amz-") && !known(name) {
+	for name, values := range rq.r.Header {
+		switch {
+		case !strings.HasPrefix(name, "X-Amz-"):
+		case !known(name):
 			return notImplemented("the header %s is not implemented here", shorten(strings.ToLower(name)))
+		case len(values) > 1 && !strings.HasPrefix(name, metaPrefix):
+			// One reader takes the first, another the last.
+			return invalid("the header %s is given %d times; send it once", shorten(strings.ToLower(name)), len(values))
 		}
+	}
+	if len(rq.r.Header["Content-Range"]) > 0 {
+		// RFC 9110, section 14.4: a part must not be taken for the whole.
+		return notImplemented("writing a part of an object (Content-Range) is not implemented here")
 	}
 	if len(rq.r.Header["X-Amz-Bypass-Governance-Retention"]) > 0 && !rq.who.May(auth.Admin, rq.bucket, rq.key) {
 		return denied("Going past a retention needs the right admin, which access key %s does not have there.", rq.who.AccessKey)

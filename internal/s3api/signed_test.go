@@ -90,12 +90,16 @@ func (b *bench) sign(t testing.TB, c call) *http.Request {
 
 func (b *bench) call(t testing.TB, c call) answer {
 	t.Helper()
-	r := b.sign(t, c)
+	return b.send(t, b.sign(t, c))
+}
+
+func (b *bench) send(t testing.TB, r *http.Request) answer {
+	t.Helper()
 	tr := &http.Transport{DisableCompression: true}
 	defer tr.CloseIdleConnections()
 	resp, err := tr.RoundTrip(r)
 	if err != nil {
-		t.Fatalf("%s %s: %v", c.method, c.target, err)
+		t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
