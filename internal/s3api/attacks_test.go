@@ -274,6 +274,12 @@ func TestHeadersThatWouldBeDropped(t *testing.T) {
 			t.Errorf("Content-Range: %d %s", got.status, got.body)
 		}
 	}
+	for _, object := range []string{"<Key>jobs/a/k</Key><Key>a</Key>", "<key>a</key>", ""} {
+		got := b.call(t, call{method: "POST", target: "/data?delete", body: "<Delete><Object><Key>b</Key></Object><Object>" + object + "</Object></Delete>"})
+		if got.status != 400 || got.code() != "MalformedXML" {
+			t.Errorf("batch with %q: %d %s", object, got.status, got.body)
+		}
+	}
 	h := map[string]string{"X-Amz-If-Match-Initiated-Time": "Mon, 02 Jan 2006 15:04:05 GMT"}
 	if got := b.call(t, call{method: "DELETE", target: "/data/jobs/a/k?uploadId=u", header: h}); got.status != 501 {
 		t.Errorf("abort: %d %s", got.status, got.code())

@@ -28,8 +28,10 @@ type deleteXML struct {
 }
 
 type deleteEntry struct {
-	Key              string
-	VersionID        string `xml:"VersionId"`
+	// Keys must be one; with two, each reader would delete another.
+	Keys             []string `xml:"Key"`
+	Key              string   `xml:"-"`
+	VersionID        string   `xml:"VersionId"`
 	ETag             string
 	LastModifiedTime string
 	Size             string
@@ -76,6 +78,13 @@ func deleteObjects(rq *request) error {
 	}
 	if len(in.Objects) == 0 || len(in.Objects) > maxBatch {
 		return fail(http.StatusBadRequest, "MalformedXML", "The batch has %d keys; it must have 1 to %d.", len(in.Objects), maxBatch)
+	}
+	for i := range in.Objects {
+		e := &in.Objects[i]
+		if len(e.Keys) != 1 {
+			return fail(http.StatusBadRequest, "MalformedXML", "Object %d of the batch has %d keys; it must have one.", i+1, len(e.Keys))
+		}
+		e.Key = e.Keys[0]
 	}
 	if _, _, err := rq.s.buckets.Bucket(rq.bucket); err != nil {
 		return err

@@ -83,7 +83,7 @@ func (rq *request) render(e *apiError) {
 	}
 	if e.status >= 500 && e.cause != nil {
 		level := slog.LevelError
-		if e.status == http.StatusServiceUnavailable {
+		if e.status == http.StatusServiceUnavailable || e.status == http.StatusNotImplemented {
 			level = slog.LevelWarn
 		}
 		rq.s.log.LogAttrs(rq.ctx, level, "request failed", slog.String("request_id", rq.record.RequestID), slog.String("operation", rq.record.Operation),
