@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,6 +47,8 @@ type DB struct {
 	pool   *pgxpool.Pool
 	config *pgx.ConnConfig
 	log    *slog.Logger
+	// pooler says that connections do not stand for sessions.
+	pooler atomic.Bool
 	// commitTimeout is the constant; tests make it shorter.
 	commitTimeout time.Duration
 }
@@ -66,31 +71,69 @@ func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 		config.MaxConns = DefaultConnections
 	}
 	tune(config.ConnConfig)
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		watchWarnings(conn)
-		return nil
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	db := &DB{pool: pool, config: config.ConnConfig, log: options.Logger, commitTimeout: commitTimeout}
+	db := &DB{config: config.ConnConfig, log: options.Logger, commitTimeout: commitTimeout}
 	if db.log == nil {
 		db.log = slog.New(slog.DiscardHandler)
 	}
+	// Who names a mode in the DSN knows what stands in between.
+	db.pooler.Store(strings.Contains(dsn, "default_query_exec_mode"))
+	config.BeforeConnect, config.AfterConnect = db.beforeConnect, db.afterConnect
+	if db.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, unavailable(err)
+	}
 	conn, err := db.acquire(ctx)
+	if err != nil && db.pooler.Load() {
+		conn, err = db.acquire(ctx)
+	}
 	if err != nil {
-		pool.Close()
+		db.pool.Close()
 		return nil, err
 	}
 	conn.Release()
 	return db, nil
 }
 
+// namedStatements bounds the statements that one session keeps. There are fewer.
+const namedStatements = 256
+
+// errPooler: a connection that was to have named statements goes through a
+// pooler. It is closed; the next one has none.
+var errPooler = errors.New("a pooler stands before PostgreSQL")
+
+// beforeConnect gives the pool's connections named statements, which spare the
+// server about half of its work for short ones, unless a pooler was seen: a named
+// statement lives in a server session, which PgBouncer hands to somebody else.
+func (db *DB) beforeConnect(_ context.Context, config *pgx.ConnConfig) error {
+	if !db.pooler.Load() {
+		config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+		config.StatementCacheCapacity = namedStatements
+	}
+	return nil
+}
+
+// afterConnect looks whether the session behind the connection is the one that
+// greeted us: poolers greet with a process id of their own, since they have to
+// forward cancel requests.
+func (db *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
+	watchWarnings(conn)
+	if db.pooler.Load() {
+		return nil
+	}
+	answer, err := conn.PgConn().Exec(ctx, "SELECT pg_backend_pid()").ReadAll()
+	if err != nil {
+		return err
+	}
+	if len(answer) == 1 && len(answer[0].Rows) == 1 && string(answer[0].Rows[0][0]) == strconv.FormatUint(uint64(conn.PgConn().PID()), 10) {
+		return nil
+	}
+	db.pooler.Store(true)
+	return errPooler
+}
+
 // tune sets what all connections of this package have in common.
 func tune(config *pgx.ConnConfig) {
-	// Statements are described once and then sent unnamed: a named one would live
-	// in a server session, which PgBouncer hands to somebody else.
+	// Statements are described once and then sent unnamed, which is right behind
+	// every pooler; beforeConnect changes this where there is none.
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	config.StatementCacheCapacity = 0
 	config.OnNotice = onNotice

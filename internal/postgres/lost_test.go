@@ -23,6 +23,10 @@ func network(t *testing.T, dsn string) (*faultproxy.Proxy, string) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	u.Host = p.Addr()
+	// Named statements would hide from the proxy what it is to look for.
+	q := u.Query()
+	q.Set("default_query_exec_mode", "cache_describe")
+	u.RawQuery = q.Encode()
 	return p, u.String()
 }
 

@@ -21,6 +21,8 @@ const (
 	// leastKept is kept whatever the caller says: verdicts of transactions that
 	// may still be on their way, and answers of yesterday's requests.
 	leastKept = time.Hour
+	// keepAll keeps every day.
+	keepAll = 100 * 365 * 24 * time.Hour
 	// forgetAtOnce bounds the rows that one statement deletes.
 	forgetAtOnce = 1000
 	dayName      = "20060102"

@@ -38,6 +38,7 @@ func idAt(at time.Time) uuid.UUID {
 func TestPartitions(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
+	dropDays(t, dsn, 0)
 	db := open(t, dsn, 4)
 	sc := testScope(t, "s3://data/jobs/")
 	commitAt := func(at time.Time) uuid.UUID {
@@ -85,11 +86,26 @@ func TestPartitions(t *testing.T) {
 	require.Equal(t, state.Committed, verdict, "what is not old stays")
 }
 
-// TestUpkeepBesideCommits: several maintain while others commit, and none of them
-// fails.
+// dropDays takes away the partitions of the days from one on.
+func dropDays(t *testing.T, dsn string, from int) {
+	t.Helper()
+	conn := connect(t, dsn)
+	var now time.Time
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT clock_timestamp()").Scan(&now))
+	for _, table := range partitioned {
+		for i := from; i <= daysAhead; i++ {
+			_, err := conn.Exec(t.Context(), fmt.Sprintf(dropDay, table, now.UTC().AddDate(0, 0, i).Format(dayName)))
+			require.NoError(t, err)
+		}
+	}
+}
+
+// TestUpkeepBesideCommits: several make the partitions of the days ahead while
+// others commit, and none of them fails. Today's is there since the migration.
 func TestUpkeepBesideCommits(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
+	dropDays(t, dsn, 1)
 	db := open(t, dsn, 8)
 	sc := testScope(t, "s3://data/jobs/")
 	var g errgroup.Group
@@ -125,6 +141,7 @@ func TestUpkeepBesideCommits(t *testing.T) {
 func TestUpkeepGivesWay(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
+	dropDays(t, dsn, 0)
 	db := open(t, dsn, 4)
 	holder := freezeIdle(t, dsn, "LOCK TABLE outcomes_default IN ROW EXCLUSIVE MODE")
 	require.NoError(t, db.Maintain(t.Context(), 48*time.Hour))

@@ -86,7 +86,24 @@ func Migrate(ctx context.Context, dsn string) (from, to int64, err error) {
 	for _, r := range results {
 		to = max(to, r.Source.Version)
 	}
-	return from, to, nil
+	return from, to, firstDays(ctx, dsn)
+}
+
+// firstDays makes the partitions of today and of the days ahead, so that none is
+// attached under the first commits: one that is on its way into the default
+// partition at that moment fails.
+func firstDays(ctx context.Context, dsn string) error {
+	db, err := Open(ctx, dsn, Options{Connections: 2})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	for _, table := range partitioned {
+		if err := db.maintainDays(ctx, table, keepAll); err != nil {
+			return fmt.Errorf("prepare the partitions of %s: %w", table, err)
+		}
+	}
+	return nil
 }
 
 // known is the version of the schema that this program works with: the number of

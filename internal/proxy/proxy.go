@@ -119,6 +119,10 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *Proxy, err error)
 		return nil, err
 	}
 	p.closers = append(p.closers, func() { p.within("closing the state", p.state.Close) })
+	// Partitions of today are attached before the first commit needs one.
+	if err := p.state.Maintain(ctx, sealed.DefaultCollectAfter); err != nil {
+		return nil, fmt.Errorf("maintaining the state: %w", err)
+	}
 	if err := p.ping(ctx); err != nil {
 		return nil, err
 	}

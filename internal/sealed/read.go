@@ -17,7 +17,7 @@ import (
 
 const (
 	// readers is how many shared reads one proxy has under way.
-	readers = 4
+	readers = 2
 	// maxShared bounds the requests that share a read.
 	maxShared = 64
 	// readTimeout bounds a shared read.
