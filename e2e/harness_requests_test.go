@@ -77,7 +77,7 @@ func (a Answer) WantCode(t testing.TB, status int, code string) Failure {
 // Failure is S3's error document with the elements that the fence adds.
 type Failure struct {
 	XMLName                                xml.Name `xml:"Error"`
-	Code, Message, Resource, RequestId     string   //nolint:revive // S3's spelling
+	Code, Message, Resource                string
 	Scope, FencingToken, HighestToken, Key string
 }
 

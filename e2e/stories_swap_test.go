@@ -135,7 +135,7 @@ func splitStory(t *testing.T, c *Cluster, bucket string) {
 		t.Helper()
 		var begun initiated
 		a.Send(t, Request{Method: "POST", Bucket: bucket, Key: key, Query: map[string][]string{"uploads": {""}}}).Want(t, 200).XML(t, &begun)
-		query := map[string][]string{"uploadId": {begun.UploadId}}
+		query := map[string][]string{"uploadId": {begun.UploadID}}
 		part := a.Send(t, Request{Method: "PUT", Bucket: bucket, Key: key, Body: "part", Query: with2(query, "partNumber", "1")}).Want(t, 200).Header.Get("ETag")
 		return b.Send(t, Request{Method: "POST", Bucket: bucket, Key: key, Query: query, Header: with(nil, header...),
 			Body: "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>" + part + "</ETag></Part></CompleteMultipartUpload>"})
