@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -215,9 +216,13 @@ func TestProxyKilledWithWritesInFlight(t *testing.T) {
 // nothing is written past the guard from then on. (F4, F6, F7, F9)
 func TestGuardAddedWhileAProxyIsFrozen(t *testing.T) {
 	t.Parallel()
-	c := NewCluster(t, Options{Proxies: 2, Build: Race, StoreFaults: true, Config: faultsConfig})
+	c := NewCluster(t, Options{Proxies: 2, Build: Race, StoreFaults: true, StateFaults: true, Config: faultsConfig})
 	a, b := c.Proxies[0], c.Proxies[1]
-	for _, arrives := range []string{"before the guard", "after the guard", "before the guard, its answer after"} {
+	for _, arrives := range []string{
+		"before the guard", "after the guard", "before the guard, its answer after",
+		// Its own lease is then all that tells A that it must not say yes.
+		"after the guard, and A cannot hear of it",
+	} {
 		t.Run(arrives, func(t *testing.T) {
 			prefix := strings.NewReplacer(" ", "-", ",", "").Replace(arrives) + "/"
 			key := prefix + "a"
@@ -228,7 +233,7 @@ func TestGuardAddedWhileAProxyIsFrozen(t *testing.T) {
 				direction = faultproxy.Answers
 			}
 			a.Store.Hold(direction, 0)
-			t.Cleanup(func() { _ = a.Store.Pass() })
+			t.Cleanup(func() { _, _ = a.Store.Pass(), a.State.Pass() })
 			done := later(func() Answer {
 				answer, err := a.TrySend(t.Context(), Request{Method: "PUT", Bucket: c.Bucket, Key: key, Body: "in flight"})
 				if err != nil {
@@ -248,8 +253,17 @@ func TestGuardAddedWhileAProxyIsFrozen(t *testing.T) {
 			assert.Less(t, time.Since(begun), 15*time.Second, "a lease, and what a busy machine adds")
 			taken := b.Get(t, key)
 			require.NoError(t, a.Store.Release(t.Context(), direction))
+			if strings.Contains(arrives, "cannot hear") {
+				plain := c.Store.Client(t)
+				require.Eventually(t, func() bool {
+					info, err := plain.StatObject(t.Context(), c.Bucket, key, minio.StatObjectOptions{})
+					return err == nil && info.Size == int64(len("in flight"))
+				}, 10*time.Second, 20*time.Millisecond)
+				a.State.Hold(faultproxy.Answers, 0)
+			}
 			a.Thaw()
 			answer := <-done
+			require.NoError(t, a.State.Pass())
 			if answer.Status/100 == 2 {
 				assert.Equal(t, "in flight", taken, "acknowledged, and not in what the guard took in (F6)")
 			}
@@ -257,6 +271,9 @@ func TestGuardAddedWhileAProxyIsFrozen(t *testing.T) {
 				assert.Equal(t, "base", taken)
 				require.NotEqual(t, 2, answer.Status/100, answer)
 			}
+			// Reads outside the guards that a cut-off proxy knows go on: until it has
+			// heard of this one they show the plain key.
+			require.Eventually(t, func() bool { return a.Put(t, key, "unfenced").Status == 403 }, 10*time.Second, 20*time.Millisecond)
 			for until := time.Now().Add(watch); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
 				for _, p := range c.Proxies {
 					require.Equal(t, taken, p.Get(t, key), "changed by itself")

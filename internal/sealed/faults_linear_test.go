@@ -142,7 +142,7 @@ func (c *contest) write(id int, in asked, rng *rand.Rand) {
 	retry := fmt.Sprintf("request-%d-%d", id, rng.Uint64())
 	tries := 1 + rng.IntN(3)
 	call := c.history.now()
-	mayHave := false
+	mayHave, deafened := false, false
 	for try := 1; ; try++ {
 		p := c.proxies[rng.IntN(len(c.proxies))]
 		op := p.op(c.scope, in.token)
@@ -151,8 +151,11 @@ func (c *contest) write(id int, in asked, rng *rand.Rand) {
 		out, told := c.judge(in, err)
 		deaf := err == nil && in.kind == puts && try < tries && rng.IntN(4) == 0
 		if deaf || !told && try < tries {
-			mayHave = mayHave || deaf
+			mayHave, deafened = mayHave || deaf, deafened || deaf
 			continue
+		}
+		if deafened && told && (out.result == failed || out.result == absent) {
+			c.t.Errorf("%s: its own success made it fail when it was sent again: %v", in, err)
 		}
 		if mayHave && (!told || out.result != ok) {
 			// The last try was refused, which says nothing of the one before it.
