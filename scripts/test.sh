@@ -103,6 +103,8 @@ check() {
 	tests arrows -count=1 ./internal/arrows
 	mapfile -t packages < <(go list ./... | grep -v -e '/e2e\(/\|$\)' -e '/internal/arrows$')
 	tests 'tests (race)' -race "${packages[@]}"
+	# Its bounds are promised of the program as delivered.
+	tests 'takeover in time (no race detector)' -count=1 -run '^TestTakeoverUnderWriters$' ./internal/sealed
 	mapfile -t packages < <(armed)
 	if [ ${#packages[@]} -gt 0 ]; then
 		tests 'tests (race, pausepoints)' -race -tags pausepoints "${packages[@]}"
