@@ -123,19 +123,24 @@ func TestPatternMatch(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// patterns draws patterns and keys from few segments, so that they often meet.
-var (
-	segGen     = rapid.SampledFrom([]string{"a", "b", "ab", "*"})
-	patternGen = rapid.Custom(func(t *rapid.T) string {
-		return "s3://data/" + strings.Join(append(rapid.SliceOfN(segGen, 0, 3).Draw(t, "segments"), ""), "/")
+// aPattern and aKey draw from few segments, so that patterns and keys often meet.
+// Each test makes generators of its own: they are not safe for concurrent use.
+func aPattern() *rapid.Generator[string] {
+	segment := rapid.SampledFrom([]string{"a", "b", "ab", "*"})
+	return rapid.Custom(func(t *rapid.T) string {
+		return "s3://data/" + strings.Join(append(rapid.SliceOfN(segment, 0, 3).Draw(t, "segments"), ""), "/")
 	})
-	keyGen = rapid.Custom(func(t *rapid.T) string {
+}
+
+func aKey() *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
 		return strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "ab", "c", ""}), 1, 5).Draw(t, "key"), "/")
 	})
-)
+}
 
 func TestOverlapMeansACommonKey(t *testing.T) {
 	t.Parallel()
+	patternGen, keyGen := aPattern(), aKey()
 	rapid.Check(t, func(t *rapid.T) {
 		p, q := mustPattern(t, patternGen.Draw(t, "p")), mustPattern(t, patternGen.Draw(t, "q"))
 		if p.Overlaps(q) != q.Overlaps(p) {
@@ -155,6 +160,7 @@ func TestOverlapMeansACommonKey(t *testing.T) {
 
 func TestGuardsFindLikeASearchOfTheList(t *testing.T) {
 	t.Parallel()
+	patternGen, keyGen := aPattern(), aKey()
 	rapid.Check(t, func(t *rapid.T) {
 		var list []Guard
 		for i, s := range rapid.SliceOfN(patternGen, 0, 6).Draw(t, "patterns") {
