@@ -22,7 +22,8 @@ const (
 	adopters = 8
 )
 
-// ErrTooMany: there are more objects under the pattern than can be taken in.
+// ErrTooMany says that there are more objects under the pattern than can be
+// taken in.
 var ErrTooMany = errors.New("too many existing objects to take in")
 
 // errAdopted ends a transaction that finds nothing left to do.

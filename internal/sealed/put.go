@@ -327,11 +327,11 @@ func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions
 // retryID names a request over its retries. The digest is part of it, so that a
 // client which reuses an id for other bytes gets no foreign answer.
 func retryID(op *guarded.Op, what string, ref object.Ref, digest string) state.RetryID {
-	h := sha256.New()
+	var named []byte
 	for _, part := range []string{op.Caller, what, ref.Bucket, ref.Key, op.RetryID, digest} {
-		fmt.Fprintf(h, "%d:%s", len(part), part)
+		named = fmt.Appendf(named, "%d:%s", len(part), part)
 	}
-	return state.RetryID(h.Sum(nil))
+	return sha256.Sum256(named)
 }
 
 type result struct {

@@ -249,11 +249,13 @@ func listDigest(parts []guarded.PartInfo) (string, error) {
 		return "", object.ErrInvalidPart
 	}
 	h := sha256.New()
+	var line []byte
 	for i, p := range parts {
 		if p.Number < 1 || p.Number > maxParts || i > 0 && p.Number <= parts[i-1].Number {
 			return "", object.ErrInvalidPartOrder
 		}
-		fmt.Fprintf(h, "%d %s\n", p.Number, p.ETag)
+		line = fmt.Appendf(line[:0], "%d %s\n", p.Number, p.ETag)
+		h.Write(line)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
