@@ -241,7 +241,7 @@ func (b *Body) Client() (Checksum, bool) {
 }
 
 // Verified reports whether the body was read to its end and found good.
-func (b *Body) Verified() bool { return b.err == io.EOF }
+func (b *Body) Verified() bool { return b.err == io.EOF } //nolint:errorlint // a refusal that wraps io.EOF is no end
 
 // Sum returns a checksum of the decoded body, nil until it is Verified or when
 // it was not computed.
@@ -287,7 +287,7 @@ func (b *Body) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
-	case err != io.EOF:
+	case err != io.EOF: //nolint:errorlint // an error that wraps io.EOF is a failure, not the end
 		return 0, b.fail(readError(err))
 	}
 	if err := b.finish(); err != nil {

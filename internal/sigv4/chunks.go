@@ -159,7 +159,8 @@ func (c *chunkReader) checkChunk() error {
 	if s == nil {
 		return nil
 	}
-	b := append(s.buf[:0], algorithm+"-PAYLOAD"...)
+	b := s.buf[:0]
+	b = append(b, algorithm+"-PAYLOAD"...)
 	b = append(b, s.middle...)
 	b = append(b, s.previous...)
 	b = append(b, "\n"+emptySHA256+"\n"...)
@@ -190,7 +191,7 @@ func (s *chunkSigner) matches(toSign []byte) bool {
 
 // cut names the place where a body ended too early; other errors pass.
 func cut(err error, where string) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // what wraps them says more than this would
 		return &Error{Code: CodeIncompleteBody, Message: "The chunked body was cut off " + where + ".", Err: io.ErrUnexpectedEOF}
 	}
 	return err

@@ -278,5 +278,9 @@ func (c *claim) parseSignedHeaders() string {
 
 // notHeaderRune reports what is no lower-case token character (RFC 9110, 5.6.2).
 func notHeaderRune(r rune) bool {
-	return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	switch {
+	case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+		return false
+	}
+	return !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }

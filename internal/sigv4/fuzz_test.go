@@ -107,7 +107,7 @@ func FuzzPresigned(f *testing.F) {
 	slices.SortFunc(want, order)
 	v := exampleVerifier()
 	f.Fuzz(func(t *testing.T, query string) {
-		r := &http.Request{Method: "GET", RequestURI: "/test.txt?" + query, Host: "examplebucket.s3.amazonaws.com", Header: http.Header{}}
+		r := &http.Request{Method: http.MethodGet, RequestURI: "/test.txt?" + query, Host: "examplebucket.s3.amazonaws.com", Header: http.Header{}}
 		s, err := v.Verify(r)
 		if err != nil {
 			return
@@ -135,7 +135,7 @@ func FuzzChunks(f *testing.F) {
 		}
 		v := exampleVerifier()
 		if len(body) > 0 {
-			r, err := http.NewRequest("PUT", "http://s3.example.test/bucket/key", bytes.NewReader(body))
+			r, err := http.NewRequest(http.MethodPut, "http://s3.example.test/bucket/key", bytes.NewReader(body))
 			noError(t, err)
 			r.Trailer = http.Header{CRC32.Header(): {checksumOf(CRC32, string(body))}}
 			r = signer.StreamingSignV4(r, exampleKey, exampleSecret, "", "us-east-1", int64(len(body)), exampleTime, stdHash{sha256.New()})

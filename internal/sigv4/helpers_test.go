@@ -71,7 +71,7 @@ func readBody(v *Verifier, r *http.Request, o BodyOptions) ([]byte, *Body, error
 	if err == nil && !b.Verified() {
 		err = errors.New("io.EOF from a body that is not verified")
 	}
-	if _, again := b.Read(make([]byte, 1)); err != nil && (again == nil || again == io.EOF) {
+	if _, again := b.Read(make([]byte, 1)); err != nil && (again == nil || again == io.EOF) { //nolint:errorlint // a refusal may wrap io.EOF
 		err = errors.Join(err, errors.New("the error did not stick"))
 	}
 	return data, b, err

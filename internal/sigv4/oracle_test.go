@@ -104,7 +104,7 @@ func TestAWSPresigner(t *testing.T) {
 			r.Header.Set("X-Fencing-Scope", "s3://bucket/")
 			url, headers, err := sign.PresignHTTP(t.Context(), exampleCredentials, r, unsignedPayload, "s3", "us-east-1", exampleTime)
 			noError(t, err)
-			sent, err := http.NewRequest("PUT", url, strings.NewReader("hello"))
+			sent, err := http.NewRequest(http.MethodPut, url, strings.NewReader("hello"))
 			noError(t, err)
 			for k, v := range headers {
 				sent.Header[k] = v

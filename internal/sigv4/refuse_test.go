@@ -192,7 +192,7 @@ func goodPresigned(tb testing.TB, expires string) *http.Request {
 	r.Header.Set("X-Fencing-Scope", "s3://bucket/")
 	url, header, err := sign.PresignHTTP(context.Background(), exampleCredentials, r, unsignedPayload, "s3", "us-east-1", exampleTime)
 	noError(tb, err)
-	sent, err := http.NewRequest("PUT", url, strings.NewReader("hello"))
+	sent, err := http.NewRequest(http.MethodPut, url, strings.NewReader("hello"))
 	noError(tb, err)
 	sent.Header = header
 	return overWire(tb, sent)

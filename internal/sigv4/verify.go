@@ -307,7 +307,8 @@ func checkSignature(r *http.Request, c *claim, key *[sha256.Size]byte, rawPath, 
 	var wrong *Error
 	for query := range canonicalQueries(params, rawQuery, c.kind) {
 		for _, path := range paths {
-			b := append((*buf)[:0], method...)
+			b := (*buf)[:0]
+			b = append(b, method...)
 			b = append(b, '\n')
 			b = append(b, path...)
 			b = append(b, '\n')
