@@ -39,7 +39,7 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 	}
 	held, _ := hr.Body.(*heldBody)
 
-	resp, err := c.transport.RoundTrip(hr)
+	resp, err := c.transport.RoundTrip(hr) //nolint:bodyclose // answerBody closes it: in whole here, at the end of the reading of a read
 	if err != nil {
 		defer cancel(nil)
 		if !s.mayHaveLeft() {
@@ -124,7 +124,7 @@ func (b *answerBody) Close() error {
 // whole reads all and closes. The error says that there is more than most, or
 // that the end did not come within the time.
 func (b *answerBody) whole(within time.Duration, most int64) ([]byte, error) {
-	defer b.Close()
+	defer func() { _ = b.Close() }() // what was read, or given up, has nothing to tell
 	if b.body == http.NoBody {
 		return nil, nil
 	}

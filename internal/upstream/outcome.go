@@ -15,16 +15,16 @@ import (
 type Outcome uint8
 
 const (
-	// Unknown: the mutation may have taken effect, may do so later, or never.
+	// Unknown says that the mutation may have taken effect, may do so later, or never.
 	Unknown Outcome = iota
 
-	// Took: the store answered 2xx with a whole body and no <Error> in it.
+	// Took says that the store answered 2xx with a whole body and no <Error> in it.
 	Took
 
-	// Refused: the store itself answered that it did not do it.
+	// Refused says that the store itself answered that it did not do it.
 	Refused
 
-	// NotSent: no byte of the request left this process.
+	// NotSent says that no byte of the request left this process.
 	NotSent
 )
 
@@ -114,11 +114,11 @@ func HasCode(err error, codes ...string) bool {
 func NotFound(err error) bool { return HasCode(err, "NoSuchKey", "NotFound") }
 
 var (
-	// ErrCut: the answer ended early, was longer than any answer of its kind,
-	// or was not what S3 answers.
+	// ErrCut says that the answer ended early, was longer than any answer of
+	// its kind, or was not what S3 answers.
 	ErrCut = errors.New("the answer is not a whole S3 answer")
 
-	// ErrEarly: the store answered 2xx before it had the whole body.
+	// ErrEarly says that the store answered 2xx before it had the whole body.
 	ErrEarly = errors.New("the store answered before it had the whole body")
 )
 
@@ -197,7 +197,7 @@ func (e *Error) embedded(body []byte, framed bool) *Error {
 	isError := false
 	for root := true; ; {
 		tok, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

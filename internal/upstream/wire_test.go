@@ -219,10 +219,9 @@ func newRecordCounter(t *testing.T, addr string) (listen string, count func() in
 						n++
 						mu.Unlock()
 					}
-					if _, err := out.Write(append(head, record...)); err != nil {
+					if _, err := out.Write(slices.Concat(head, record)); err != nil {
 						return
 					}
-					head = head[:5]
 				}
 			})
 		}
