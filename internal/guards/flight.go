@@ -36,16 +36,16 @@ type Flight struct {
 // has found them unguarded. [ErrLeaseOver]: refuse it. [ErrGuarded]: nothing
 // has begun; look the keys up again. The flight's context ends with ctx. End it.
 func (l *List) Begin(ctx context.Context, bucket, key string, more ...string) (*Flight, error) {
-	return l.begin(&Flight{bucket: bucket, key: key, more: more}, ctx)
+	return l.begin(ctx, &Flight{bucket: bucket, key: key, more: more})
 }
 
 // BeginBucket registers a mutation that concerns a bucket as a whole: any guard
 // in the bucket covers it.
 func (l *List) BeginBucket(ctx context.Context, bucket string) (*Flight, error) {
-	return l.begin(&Flight{bucket: bucket, whole: true}, ctx)
+	return l.begin(ctx, &Flight{bucket: bucket, whole: true})
 }
 
-func (l *List) begin(f *Flight, ctx context.Context) (*Flight, error) {
+func (l *List) begin(ctx context.Context, f *Flight) (*Flight, error) {
 	f.list = l
 	f.ctx, f.cancel = context.WithCancelCause(ctx)
 	f.shard = l.flights.add(f)
