@@ -56,7 +56,7 @@ func (c *session) prepare(query string) (*sql.Stmt, error) {
 }
 
 func (c *session) exec(query string, args ...any) (sql.Result, error) {
-	st, err := c.prepare(query)
+	st, err := c.prepare(query) //nolint:sqlclosecheck // kept until the session ends
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (c *session) run(query string, args ...any) error {
 
 // one reads one row; sql.ErrNoRows stays what it is.
 func (c *session) one(query string, args []any, dest ...any) error {
-	st, err := c.prepare(query)
+	st, err := c.prepare(query) //nolint:sqlclosecheck // kept until the session ends
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (c *session) one(query string, args []any, dest ...any) error {
 
 // each reads rows.
 func (c *session) each(query string, args []any, row func(scan func(...any) error) error) error {
-	st, err := c.prepare(query)
+	st, err := c.prepare(query) //nolint:sqlclosecheck // kept until the session ends
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (a *asked) statements() int {
 
 // optional reads a row that may be missing.
 func optional[T any](c *session, query string, scanRow func(scan) (T, error), args ...any) (row T, found bool, err error) {
-	st, err := c.prepare(query)
+	st, err := c.prepare(query) //nolint:sqlclosecheck // kept until the session ends
 	if err != nil {
 		return row, false, err
 	}
