@@ -97,38 +97,30 @@ func answerTo(err error) (answer, string) {
 
 // extra is what a program may need of an error besides its code.
 func extra(err error) map[string]any {
-	switch e := cause(err).(type) {
-	case *locks.HeldError:
+	if e, ok := errors.AsType[*locks.HeldError](err); ok {
 		return map[string]any{"scope": e.Scope.String(), "holder": holderOf(e.By)}
-	case *locks.LostError:
+	}
+	if e, ok := errors.AsType[*locks.LostError](err); ok {
 		return map[string]any{"scope": e.Scope.String(), "token": token(e.Token), "highest": token(e.Highest)}
-	case *locks.TokenError:
+	}
+	if e, ok := errors.AsType[*locks.TokenError](err); ok {
 		return map[string]any{"scope": e.Scope.String(), "token": token(e.Token), "highest": token(e.Highest)}
-	case *locks.NoSuchGuardError:
+	}
+	if e, ok := errors.AsType[*locks.NoSuchGuardError](err); ok {
 		return map[string]any{"scope": e.Scope.String(), "command": e.Command()}
-	case *locks.ScopeOverlapError:
+	}
+	if e, ok := errors.AsType[*locks.ScopeOverlapError](err); ok {
 		out := map[string]any{"scope": e.Scope.String(), "guard": e.Guard.String()}
 		if !e.Parent.IsZero() {
 			out["parent"] = e.Parent.String()
 		}
 		return out
-	case *guards.OverlapError:
-		return map[string]any{"pattern": e.Pattern.String(), "with": e.With.String()}
-	case *guards.HoldsObjectsError:
-		return map[string]any{"pattern": e.Guard.Pattern.String(), "object": e.Object.String(), "plain": e.Plain}
 	}
-	return nil
-}
-
-// cause is the first error of a chain that carries something for a program.
-func cause(err error) error {
-	for err != nil {
-		switch err.(type) {
-		case *locks.HeldError, *locks.LostError, *locks.TokenError, *locks.NoSuchGuardError, *locks.ScopeOverlapError,
-			*guards.OverlapError, *guards.HoldsObjectsError:
-			return err
-		}
-		err = errors.Unwrap(err)
+	if e, ok := errors.AsType[*guards.OverlapError](err); ok {
+		return map[string]any{"pattern": e.Pattern.String(), "with": e.With.String()}
+	}
+	if e, ok := errors.AsType[*guards.HoldsObjectsError](err); ok {
+		return map[string]any{"pattern": e.Guard.Pattern.String(), "object": e.Object.String(), "plain": e.Plain}
 	}
 	return nil
 }

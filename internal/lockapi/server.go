@@ -128,7 +128,7 @@ func (s *server) handle(rt route) http.Handler {
 		id := identify(w)
 		defer func() {
 			if p := recover(); p != nil {
-				if p == http.ErrAbortHandler {
+				if p == http.ErrAbortHandler { //nolint:errorlint // net/http knows this very value alone
 					panic(p)
 				}
 				s.fail(w, r, id, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
