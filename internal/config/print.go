@@ -62,7 +62,7 @@ func (c *Config) walk(v reflect.Value, key string, out *[]Entry) {
 			c.walk(v.Index(i), fmt.Sprintf("%s[%d]", key, i), out)
 		}
 	default:
-		text := ""
+		var text string
 		switch x := v.Interface().(type) {
 		case time.Duration:
 			text = writeDuration(x)

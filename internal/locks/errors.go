@@ -113,7 +113,7 @@ type TokenError struct {
 }
 
 func (e *TokenError) Error() string {
-	if e.kind == ErrNeverGranted {
+	if errors.Is(e.kind, ErrNeverGranted) {
 		return fmt.Sprintf("token %d of %s was never granted (the highest is %d). Use the token that the lock service printed for this scope", e.Token, e.Scope, e.Highest)
 	}
 	to := ""

@@ -30,8 +30,8 @@ const (
 	Writing
 )
 
-// ErrLate, returned by the fault hook while Committing, loses the answer of a
-// commit that is still on its way: it holds its locks until [Store.Deliver].
+// ErrLate is what the fault hook returns while Committing to lose the answer of
+// a commit that is still on its way: it holds its locks until [Store.Deliver].
 var ErrLate = errors.New("the commit is late")
 
 // sent is a transaction whose COMMIT is on its way.

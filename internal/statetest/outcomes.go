@@ -25,7 +25,7 @@ func verdict(ctx context.Context, st state.State, id uuid.UUID) (state.Outcome, 
 			return o, nil
 		}
 		if !errors.Is(err, state.ErrBusy) && !errors.Is(err, state.ErrUnavailable) {
-			return 0, fmt.Errorf("Resolve may fail as busy or unavailable only: %w", err)
+			return 0, fmt.Errorf("a failure of Resolve is neither busy nor unavailable: %w", err)
 		}
 		if ctx.Err() != nil {
 			return 0, fmt.Errorf("no verdict: %w", err)
