@@ -209,7 +209,7 @@ func TestBatchOfTwoPlaces(t *testing.T) {
 	b := newBench(t, newStore(t, s.wrap, "data"), []fence.Guard{guard(t, 1, "s3://data/jobs/*/")})
 	b.fake.grant("s3://data/jobs/a/", 34, false)
 	s.set(func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method != "POST" {
+		if r.Method != http.MethodPost {
 			return false
 		}
 		w.WriteHeader(http.StatusBadGateway)

@@ -221,7 +221,11 @@ func (rq *request) moveHeaders() error {
 // notInName and notInValue are what no header can hold (RFC 9110, sections 5.1
 // and 5.5). Of x-amz- names, letters, digits, hyphens and little else exist.
 func notInName(r rune) bool {
-	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		return false
+	}
+	return !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
 func notInValue(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
