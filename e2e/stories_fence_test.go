@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/xml"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -337,7 +338,7 @@ func reservedStory(t *testing.T, c *Cluster) {
 		{Method: "DELETE", Bucket: c.Bucket, Key: ".s3fence/x"},
 	} {
 		// Deleting what does not exist is a success in S3.
-		if s := a.Send(t, r); s.Status/100 != 4 && (r.Method != "DELETE" || s.Status != 204) {
+		if s := a.Send(t, r); s.Status/100 != 4 && (r.Method != http.MethodDelete || s.Status != 204) {
 			t.Errorf("a reserved key: %s", s)
 		}
 	}

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "s3fence")
 		build := exec.Command("go", "build", "-ldflags", "-X main.version=v0.0.0-test", "-o", binary, ".")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -95,7 +95,7 @@ func dev(t *testing.T, dir, listen string) *testserver.Process {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Kill()) })
 	require.Eventually(t, func() bool {
-		resp, err := http.Get("http://" + listen + "/") //nolint:noctx // loopback
+		resp, err := http.Get("http://" + listen + "/")
 		if err == nil {
 			resp.Body.Close()
 		}

@@ -58,7 +58,7 @@ func serveSelf(file, profiler string) error {
 		return err
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
-	defer server.Close() //nolint:errcheck // the process ends
+	defer server.Close()
 	go func() { _ = server.Serve(listener) }()
 	return p.Run(ctx)
 }

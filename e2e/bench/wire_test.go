@@ -143,7 +143,7 @@ func (w *wire) exchange(ctx context.Context, s *shot) (int64, error) {
 		}
 		return 0, fmt.Errorf("status %d: %s", answer.StatusCode, text)
 	}
-	var to io.Writer = io.Discard
+	to := io.Discard
 	if w.keep != nil {
 		w.keep.Reset()
 		to = w.keep

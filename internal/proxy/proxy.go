@@ -348,7 +348,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 // endedBy is nil where what failed, failed because the caller ended it.
 func endedBy(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // an end that was asked for is no failure
 	}
 	return err
 }
