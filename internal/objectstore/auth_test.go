@@ -160,7 +160,7 @@ func TestSignatureIsRequired(t *testing.T) {
 			require.Equal(t, 403, status, "%s %s", method, path)
 		}
 	}
-	r, err := http.NewRequestWithContext(t.Context(), "PUT", w.url+"/bucket/k", strings.NewReader("forged"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, w.url+"/bucket/k", strings.NewReader("forged"))
 	require.NoError(t, err)
 	sum := sha256.Sum256([]byte("signed"))
 	digest := hex.EncodeToString(sum[:])

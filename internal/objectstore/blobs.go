@@ -88,8 +88,9 @@ func (b *blobs) sweep(live func(first byte) (map[blobName]bool, error)) error {
 
 // blobWriter is a blob being written. Exactly one of keep and drop ends it.
 type blobWriter struct {
-	name blobName
-	file *os.File
+	blobs *blobs
+	name  blobName
+	file  *os.File
 }
 
 func (b *blobs) create() (*blobWriter, error) {
@@ -99,7 +100,7 @@ func (b *blobs) create() (*blobWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &blobWriter{name: name, file: f}, nil
+	return &blobWriter{blobs: b, name: name, file: f}, nil
 }
 
 // keep makes bytes and name durable. After an error the file is gone.
@@ -112,14 +113,14 @@ func (w *blobWriter) keep() error {
 		err = syncDir(filepath.Dir(w.file.Name()))
 	}
 	if err != nil {
-		os.Remove(w.file.Name())
+		w.blobs.unlink(w.name)
 	}
 	return err
 }
 
 func (w *blobWriter) drop() {
-	w.file.Close()
-	os.Remove(w.file.Name())
+	_ = w.file.Close() // nothing of it is wanted
+	w.blobs.unlink(w.name)
 }
 
 // remove unlinks blobs that no segment names any more, at once or when their
@@ -207,7 +208,7 @@ func (b *blobs) copyRange(w io.Writer, name blobName, start, length int64) error
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	if start > 0 {
 		if _, err := f.Seek(start, io.SeekStart); err != nil {
 			return err
@@ -243,6 +244,6 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }() // it was only read
 	return d.Sync()
 }

@@ -56,7 +56,7 @@ func newSigner(r *http.Request, secret string) *signer {
 
 func mac(key []byte, text string) []byte {
 	h := hmac.New(sha256.New, key)
-	io.WriteString(h, text)
+	h.Write([]byte(text))
 	return h.Sum(nil)
 }
 

@@ -221,20 +221,20 @@ func (t *txn) stmt(query string) (*sql.Stmt, error) {
 }
 
 func (t *txn) exec(query string, args ...any) error {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // kept for the life of the connection
 	if err != nil {
 		return err
 	}
-	_, err = s.Exec(args...)
+	_, err = s.ExecContext(context.Background(), args...)
 	return err
 }
 
 func (t *txn) rows(query string, args ...any) (*sql.Rows, error) {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // kept for the life of the connection
 	if err != nil {
 		return nil, err
 	}
-	return s.Query(args...)
+	return s.QueryContext(context.Background(), args...)
 }
 
 type scanner interface{ Scan(...any) error }
@@ -244,11 +244,11 @@ type failedRow struct{ err error }
 func (r failedRow) Scan(...any) error { return r.err }
 
 func (t *txn) row(query string, args ...any) scanner {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // kept for the life of the connection
 	if err != nil {
 		return failedRow{err}
 	}
-	return s.QueryRow(args...)
+	return s.QueryRowContext(context.Background(), args...)
 }
 
 func (t *txn) bucket(name string) (int64, error) {

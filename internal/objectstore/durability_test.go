@@ -126,6 +126,12 @@ func killRound(t *testing.T, dir string, acknowledged map[string]string) map[str
 	require.NoError(t, child.Start())
 	lines := bufio.NewScanner(pipe)
 	begun := map[string]string{}
+	var kill *time.Timer
+	defer func() {
+		if kill != nil {
+			kill.Stop()
+		}
+	}()
 	// After some acknowledged writes, at a moment that none of them decides.
 	writes, delay := 1+rand.IntN(40), time.Duration(rand.IntN(5000))*time.Microsecond
 	for lines.Scan() {
@@ -140,8 +146,7 @@ func killRound(t *testing.T, dir string, acknowledged map[string]string) map[str
 			acknowledged[f[1]] = f[2]
 			delete(begun, f[1])
 			if writes--; writes == 0 {
-				timer := time.AfterFunc(delay, func() { child.Process.Signal(syscall.SIGKILL) })
-				defer timer.Stop()
+				kill = time.AfterFunc(delay, func() { child.Process.Signal(syscall.SIGKILL) })
 			}
 		}
 	}

@@ -43,6 +43,30 @@ type next func(from []byte) (*sql.Rows, error)
 // to the end of it, so a list costs what it returns and not what it passes
 // over. A common prefix that is not greater than marker was listed before.
 func walk(prefix, delimiter, marker []byte, limit int, seek next, scan func(*sql.Rows, *entry) error) (list []entry, more bool, err error) {
+	// collect takes entries up to a common prefix, and says where to go on
+	// behind it, or nil.
+	collect := func(from []byte) (next []byte, more bool, err error) {
+		rows, err := seek(from)
+		if err != nil {
+			return nil, false, err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var e entry
+			if err := scan(rows, &e); err != nil {
+				return nil, false, err
+			}
+			if len(list) == limit {
+				return nil, true, nil
+			}
+			if p := commonPrefix(e.key, prefix, delimiter); p != nil {
+				list = append(list, entry{key: p, common: true})
+				return after(p), false, nil
+			}
+			list = append(list, e)
+		}
+		return nil, false, rows.Err()
+	}
 	from := prefix
 	if len(marker) > 0 {
 		// The least string above marker.
@@ -54,34 +78,11 @@ func walk(prefix, delimiter, marker []byte, limit int, seek next, scan func(*sql
 		}
 	}
 	for {
-		rows, err := seek(from)
-		if err != nil {
-			return nil, false, err
-		}
-		from = nil
-		for rows.Next() {
-			var e entry
-			if err := scan(rows, &e); err != nil {
-				rows.Close()
-				return nil, false, err
-			}
-			if len(list) == limit {
-				rows.Close()
-				return list, true, nil
-			}
-			if p := commonPrefix(e.key, prefix, delimiter); p != nil {
-				list = append(list, entry{key: p, common: true})
-				from = after(p)
-				break
-			}
-			list = append(list, e)
-		}
-		rows.Close()
-		if err := rows.Err(); err != nil {
+		if from, more, err = collect(from); err != nil {
 			return nil, false, err
 		}
 		if from == nil {
-			return list, false, nil
+			return list, more, nil
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"testing"
@@ -122,10 +121,4 @@ func pattern(n int, seed byte) []byte {
 		b[i] = byte(x >> 24)
 	}
 	return b
-}
-
-func header(t testing.TB, r *http.Response, name string) string {
-	t.Helper()
-	require.NotEmpty(t, r.Header.Get(name), name)
-	return r.Header.Get(name)
 }

@@ -183,23 +183,28 @@ func (t *txn) dropObjectBody(old *object) error {
 	return t.dropSegments(old.body)
 }
 
-// dropSegments removes a body and notes the blobs that nothing names any more.
-func (t *txn) dropSegments(id int64) error {
+// blobsOf names the blobs of a body.
+func (t *txn) blobsOf(id int64) ([]blobName, error) {
 	rows, err := t.rows(`SELECT DISTINCT blob FROM segments WHERE body = ?`, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	defer rows.Close()
 	var names []blobName
 	for rows.Next() {
 		var b sql.RawBytes
 		if err := rows.Scan(&b); err != nil {
-			rows.Close()
-			return err
+			return nil, err
 		}
 		names = append(names, blobName(b))
 	}
-	rows.Close()
-	if err := rows.Err(); err != nil {
+	return names, rows.Err()
+}
+
+// dropSegments removes a body and notes the blobs that nothing names any more.
+func (t *txn) dropSegments(id int64) error {
+	names, err := t.blobsOf(id)
+	if err != nil {
 		return err
 	}
 	if err := t.exec(`DELETE FROM segments WHERE body = ?`, id); err != nil {

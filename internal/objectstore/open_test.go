@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -121,7 +122,7 @@ func TestReadOutlivesItsObject(t *testing.T) {
 		require.Equal(t, 1, blobFiles(t, dir), "the reader holds the blob")
 		rest, err := io.ReadAll(out.Body)
 		require.NoError(t, err, name)
-		require.True(t, bytes.Equal(old, append(first, rest...)), name)
+		require.True(t, bytes.Equal(old, slices.Concat(first, rest)), name)
 		require.NoError(t, out.Body.Close())
 		require.Eventually(t, func() bool { return blobFiles(t, dir) == 0 }, waitLong, waitStep, "the last reader lets it go")
 	}

@@ -114,7 +114,7 @@ func TestRefusedBodiesLeaveNothing(t *testing.T) {
 		{"huge metadata", http.Header{"X-Amz-Meta-A": {strings.Repeat("a", 17<<10)}}, strings.NewReader("x"), 400},
 	} {
 		r := presigned(t, w, "PUT", "/bucket/k", "", c.header, time.Now(), "60")
-		out, err := http.NewRequestWithContext(t.Context(), "PUT", r.URL.String(), c.body)
+		out, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.URL.String(), c.body)
 		require.NoError(t, err)
 		out.Header = r.Header
 		status, text := send(t, out)
@@ -133,7 +133,7 @@ func TestCutBodyKeepsTheOldObject(t *testing.T) {
 	w.put(t, "k", []byte("old"))
 	r := presigned(t, w, "PUT", "/bucket/k", "", nil, time.Now(), "60")
 	half, rest := io.Pipe()
-	out, err := http.NewRequestWithContext(t.Context(), "PUT", r.URL.String(), half)
+	out, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.URL.String(), half)
 	require.NoError(t, err)
 	out.ContentLength = 1 << 20
 	go func() {

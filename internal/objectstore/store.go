@@ -101,7 +101,7 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Store, err error) {
 	s := &Store{dir: dir, opts: opts, log: opts.Logger}
 	defer func() {
 		if err != nil {
-			s.release()
+			err = errors.Join(err, s.release())
 		}
 	}()
 	if s.lock, err = lockDir(dir); err != nil {
