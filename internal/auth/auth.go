@@ -10,7 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
+	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
 )
@@ -86,10 +88,14 @@ type Carried struct {
 	Scope      fence.Scope
 	Generation fence.Generation
 	Token      fence.Token
+	// Issued is when the credential itself asked for them. Credentials that these
+	// ask for in their turn inherit it, so that nobody prolongs them.
+	Issued time.Time
 }
 
 // Principal is who a verified request acts as.
 type Principal struct {
+	// Credential is, for temporary credentials, the one that asked for them.
 	*Credential
 	// Carried is nil for credentials that carry no token.
 	Carried *Carried
@@ -132,8 +138,11 @@ func (c *Credential) allowed(r Right, bucket string, covers func(prefix string) 
 var (
 	// ErrUnknownKey: no credential has this access key.
 	ErrUnknownKey = errors.New("the access key id you provided does not exist in our records")
-	// ErrBadToken: the session token is none that this deployment gave out.
-	ErrBadToken = errors.New("the session token is not one of this deployment")
+	// ErrBadToken: the session token is none that this deployment gave out with
+	// this access key, or is missing.
+	ErrBadToken = errors.New("the session token is missing, or not one that this deployment gave out with this access key")
+	// ErrExpired: the temporary credentials are too old; fetch new ones.
+	ErrExpired = errors.New("the temporary credentials have expired; fetch new ones")
 )
 
 // Keyring finds principals by access key.
@@ -155,6 +164,17 @@ func NewKeyring(creds []Credential) (*Keyring, error) {
 		k.byKey[c.AccessKey] = &Principal{Credential: &c}
 	}
 	return k, nil
+}
+
+// Credentials are all that the keyring has, in no order. They must not be changed.
+func (k *Keyring) Credentials() iter.Seq[*Credential] {
+	return func(yield func(*Credential) bool) {
+		for _, p := range k.byKey {
+			if !yield(p.Credential) {
+				return
+			}
+		}
+	}
 }
 
 // Principal finds who an access key, with the session token sent along, acts as.
