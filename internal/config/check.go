@@ -28,6 +28,7 @@ func (c *Config) check() Errors {
 	k.upstreams()
 	k.buckets()
 	k.credentials()
+	k.sessions()
 	k.guards()
 	if c.UpstreamValidity%time.Second != 0 {
 		k.fail("upstream_validity", "write 15s", "%v is not in whole seconds", c.UpstreamValidity)
@@ -196,6 +197,22 @@ func (c *checker) credentials() {
 		}
 		for j, g := range cr.Grants {
 			c.grant(fmt.Sprintf("%s.grants[%d]", key, j), g)
+		}
+	}
+}
+
+// minSessionSecret is in bytes. What people make up is guessed; this is long
+// enough that they take a generator.
+const minSessionSecret = 32
+
+func (c *checker) sessions() {
+	const remedy = "make one with: openssl rand -base64 32"
+	if n := len(c.SessionSecret); n > 0 && n < minSessionSecret {
+		c.fail("session_secret", remedy, "it has %d characters; at least %d are wanted", n, minSessionSecret)
+	}
+	for i, s := range c.SessionSecretsAccepted {
+		if n := len(s); n < minSessionSecret && s != NoSecret {
+			c.fail(fmt.Sprintf("session_secrets_accepted[%d]", i), remedy+"; or write none, for sessions from before there was a secret", "it has %d characters; at least %d are wanted", n, minSessionSecret)
 		}
 	}
 }

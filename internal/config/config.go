@@ -46,13 +46,20 @@ type Config struct {
 	MaxJump int64 `key:"max_jump" default:"4294967296" min:"1"`
 	Log     Log   `key:"log"`
 
-	// Settings of what this version does not do: fenced credentials, and writing
-	// in place. They are read and checked, so that one file can serve several
-	// versions; [Config.Unused] names those that somebody set.
-	SessionSecret Secret        `key:"session_secret"`
+	// SessionSecret enters the keys of fenced credentials, beside the secret key of
+	// the credential that asks; the same for all proxies of a deployment. May be
+	// empty. SessionSecretsAccepted are secrets whose sessions are opened but which
+	// seal none; [NoSecret] among them stands for the empty one.
+	SessionSecret          Secret   `key:"session_secret"`
+	SessionSecretsAccepted []Secret `key:"session_secrets_accepted"`
+	// SessionMaxAge is how long fenced credentials last at most.
 	SessionMaxAge time.Duration `key:"session_max_age" default:"7d" min:"1h" max:"365d"`
-	TakeoverWait  time.Duration `key:"takeover_wait" default:"20s" min:"0s" max:"1h"`
-	SettleBound   time.Duration `key:"settle_bound" default:"75s" min:"1s" max:"1h"`
+
+	// Settings of what this version does not do: writing in place. They are read
+	// and checked, so that one file can serve several versions; [Config.Unused]
+	// names those that somebody set.
+	TakeoverWait time.Duration `key:"takeover_wait" default:"20s" min:"0s" max:"1h"`
+	SettleBound  time.Duration `key:"settle_bound" default:"75s" min:"1s" max:"1h"`
 
 	file    string
 	origins map[string]Origin
@@ -62,12 +69,27 @@ type Config struct {
 // version.
 func (c *Config) Unused() []string {
 	var set []string
-	for _, key := range []string{"session_secret", "session_max_age", "takeover_wait", "settle_bound"} {
+	for _, key := range []string{"takeover_wait", "settle_bound"} {
 		if o, ok := c.origins[key]; ok && o != (Origin{}) {
 			set = append(set, key)
 		}
 	}
 	return set
+}
+
+// NoSecret among SessionSecretsAccepted: sessions that were issued while there was
+// no session_secret are opened.
+const NoSecret Secret = "none"
+
+// AcceptedSecrets are SessionSecretsAccepted in the clear, the empty one as "".
+func (c *Config) AcceptedSecrets() []string {
+	out := make([]string, len(c.SessionSecretsAccepted))
+	for i, s := range c.SessionSecretsAccepted {
+		if s != NoSecret {
+			out[i] = s.Reveal()
+		}
+	}
+	return out
 }
 
 // TLS makes the S3 listener speak TLS. Both files or neither.

@@ -306,10 +306,10 @@ func TestLoadState(t *testing.T) {
 func TestUnused(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "s3fence.yaml")
-	require.NoError(t, os.WriteFile(file, []byte(minimal+"takeover_wait: 30s\nsession_secret: x\n"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(minimal+"takeover_wait: 30s\nsession_max_age: 1d\n"), 0o600))
 	c, err := Load(file, nil)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"session_secret", "takeover_wait"}, c.Unused())
+	assert.Equal(t, []string{"takeover_wait"}, c.Unused())
 	assert.Equal(t, 75*time.Second, c.SettleBound)
 	c, err = Load(file, []string{"S3FENCE_SETTLE_BOUND=never"})
 	require.Error(t, err)

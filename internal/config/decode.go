@@ -30,6 +30,7 @@ func (d *decoder) complain(key string, o Origin, what, remedy string) {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	secretType   = reflect.TypeFor[Secret]()
+	secretsType  = reflect.TypeFor[[]Secret]()
 	stateType    = reflect.TypeFor[State]()
 	pathType     = reflect.TypeFor[Path]()
 )
@@ -80,9 +81,12 @@ func (d *decoder) fields(into reflect.Value, v *value, key string) {
 		if v != nil {
 			child = v.children[name]
 		}
-		if f.Type == secretType || f.Type == stateType {
+		if fromFile(f.Type) {
 			known[name+"_file"] = true
 			child = d.secret(v, child, name, full)
+			if f.Type == secretsType {
+				child = splitLines(child)
+			}
 		}
 		switch {
 		case child != nil && !child.null:
@@ -109,6 +113,9 @@ func (d *decoder) unknown(key, name string, o Origin, known []string) {
 	d.complain(key, o, "there is no such key", remedy)
 }
 
+// fromFile reports whether a key of a type can be given as NAME_file too.
+func fromFile(t reflect.Type) bool { return t == secretType || t == secretsType || t == stateType }
+
 // secret takes NAME or the content of NAME_file.
 func (d *decoder) secret(v, child *value, name, full string) *value {
 	if v == nil {
@@ -131,7 +138,7 @@ func (d *decoder) secret(v, child *value, name, full string) *value {
 		d.complain(full+"_file", file.origin, err.Error(), "check path and permissions")
 		return nil
 	}
-	return &value{origin: file.origin, scalar: true, text: text}
+	return &value{origin: file.origin, scalar: true, text: text, lines: true}
 }
 
 func readSecret(name string) (string, error) {
@@ -224,6 +231,21 @@ func splitWords(v *value) *value {
 	return l
 }
 
+// splitLines makes a list of what came from a file, one element a line.
+func splitLines(v *value) *value {
+	if v == nil || !v.lines {
+		return v
+	}
+	l := branch(v.origin)
+	l.list = true
+	for line := range strings.Lines(v.text) {
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			l.put(strconv.Itoa(len(l.names)), &value{origin: v.origin, scalar: true, text: line})
+		}
+	}
+	return l
+}
+
 // scalar fills one value and says what is wrong with it.
 func (d *decoder) scalar(into reflect.Value, v *value, tag reflect.StructTag) (what, remedy string) {
 	switch {
@@ -304,7 +326,7 @@ func names(t reflect.Type) []string {
 	for i := range t.NumField() {
 		if name, ok := t.Field(i).Tag.Lookup("key"); ok {
 			out = append(out, name)
-			if ft := t.Field(i).Type; ft == secretType || ft == stateType {
+			if fromFile(t.Field(i).Type) {
 				out = append(out, name+"_file")
 			}
 		}

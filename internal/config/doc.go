@@ -28,9 +28,9 @@
 // that [Load] returned is complete. It remembers where each value came from.
 // [Secret] values print as "(hidden)" whatever prints them.
 //
-// Settings of what this version does not do (fenced credentials, the waits of
-// writing in place) are read and checked, and named by [Config.Unused] so that
-// whoever starts the program is told. Writing in place itself is refused.
+// Settings of what this version does not do (the waits of writing in place) are
+// read and checked, and named by [Config.Unused] so that whoever starts the program
+// is told. Writing in place itself is refused.
 //
 // # What it does not do
 //

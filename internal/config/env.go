@@ -13,7 +13,7 @@ const Prefix = "S3FENCE_"
 // client's commands, to tests and scripts.
 var foreign = map[string]bool{
 	"S3FENCE_CONFIG": true, "S3FENCE_ENDPOINT": true, "S3FENCE_SCOPE": true, "S3FENCE_TOKEN": true,
-	"S3FENCE_PAUSE": true, "S3FENCE_PAUSE_DIR": true, "S3FENCE_CACHE": true,
+	"S3FENCE_PAUSE": true, "S3FENCE_PAUSE_DIR": true, "S3FENCE_CACHE": true, "S3FENCE_CREDENTIAL_PROCESS": true,
 }
 
 // foreignPrefixes are those that a cluster sets for a service of the name

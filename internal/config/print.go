@@ -72,6 +72,8 @@ func (c *Config) walk(v reflect.Value, key string, out *[]Entry) {
 			}
 		case []string:
 			text = "[" + strings.Join(x, ", ") + "]"
+		case []Secret:
+			text = "[" + strings.Join(slices.Repeat([]string{hidden}, len(x)), ", ") + "]"
 		default:
 			text = fmt.Sprint(x)
 		}

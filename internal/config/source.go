@@ -25,6 +25,8 @@ type value struct {
 	// text is set for scalars; names and children for the rest.
 	scalar, null, list bool
 	text               string
+	// lines says that text is the content of a file.
+	lines bool
 	names              []string
 	children           map[string]*value
 }
