@@ -26,9 +26,9 @@ type value struct {
 	scalar, null, list bool
 	text               string
 	// lines says that text is the content of a file.
-	lines bool
-	names              []string
-	children           map[string]*value
+	lines    bool
+	names    []string
+	children map[string]*value
 }
 
 func branch(o Origin) *value { return &value{origin: o, children: map[string]*value{}} }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/locks"
+	"github.com/s3fence/s3fence/internal/session"
 	"github.com/s3fence/s3fence/internal/sigv4"
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -66,6 +68,10 @@ var answers = []answer{
 	{err: errNoCall, status: http.StatusNotFound, code: "NoSuchCall"},
 	{err: errMethod, status: http.StatusMethodNotAllowed, code: "MethodNotAllowed"},
 	{err: errNotBuilt, status: http.StatusNotImplemented, code: "NotImplemented"},
+	{err: session.ErrTooLong, status: http.StatusBadRequest, code: "InvalidArgument"},
+	{err: auth.ErrUnknownKey, status: http.StatusForbidden, code: "InvalidAccessKeyId"},
+	{err: auth.ErrBadToken, status: http.StatusBadRequest, code: "InvalidToken"},
+	{err: auth.ErrExpired, status: http.StatusBadRequest, code: "ExpiredToken"},
 	{err: sigv4.ErrAnonymous, status: http.StatusForbidden, code: "AccessDenied"},
 
 	{err: state.ErrBusy, status: http.StatusServiceUnavailable, code: "SlowDown"},

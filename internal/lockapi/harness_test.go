@@ -24,6 +24,7 @@ import (
 	"github.com/s3fence/s3fence/internal/locks"
 	"github.com/s3fence/s3fence/internal/memory"
 	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/session"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
@@ -33,18 +34,20 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// source lets the verifier ask the keyring for secrets.
-type source struct{ *auth.Keyring }
+// source lets the verifier ask the ring for secrets.
+type source struct{ *session.Ring }
 
 func (s source) Lookup(ctx context.Context, accessKey, sessionToken string) (string, error) {
-	p, err := s.Principal(ctx, accessKey, sessionToken)
+	key, err := s.SecretKey(ctx, accessKey, sessionToken)
 	switch {
 	case errors.Is(err, auth.ErrUnknownKey):
 		return "", sigv4.ErrUnknownKey
+	case errors.Is(err, auth.ErrExpired):
+		return "", sigv4.ErrExpiredSession
 	case err != nil:
 		return "", sigv4.ErrBadSessionToken
 	}
-	return p.SecretKey, nil
+	return key, nil
 }
 
 // empty is a store without objects.
@@ -61,7 +64,9 @@ type world struct {
 	t     *testing.T
 	url   string
 	state *memory.Store
+	ring  *session.Ring
 	skew  atomic.Int64 // of the database's clock
+	aged  atomic.Int64 // by how much the proxy's clock has gone on for sessions
 	fault atomic.Pointer[error]
 	log   bytes.Buffer
 }
@@ -87,9 +92,12 @@ func newWorld(t *testing.T, change ...func(*lockapi.Options)) *world {
 		{AccessKey: "eve", SecretKey: "eve-secret", Grants: []auth.Grant{{Bucket: "other", Rights: auth.All}}},
 	})
 	require.NoError(t, err)
+	w.ring, err = session.New(keys, session.Options{Deployment: "test", Now: func() time.Time { return time.Now().Add(time.Duration(w.aged.Load())) }})
+	require.NoError(t, err)
 	o := lockapi.Options{
-		Verifier:   sigv4.NewVerifier(sigv4.Options{Credentials: source{keys}}),
-		Principals: keys,
+		Verifier:   sigv4.NewVerifier(sigv4.Options{Credentials: source{w.ring}}),
+		Principals: w.ring,
+		Sessions:   w.ring,
 		Locks:      locks.New(w.state, list, locks.Options{}),
 		Guards:     admin,
 		Logger:     slog.New(slog.NewTextHandler(&w.log, nil)),

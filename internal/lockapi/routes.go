@@ -34,6 +34,7 @@ func (s *server) routes() []route {
 		{http.MethodPost, "locks/release", "end a lease: scope, token", s.release, callTime, false},
 		{http.MethodPost, "locks/take", "take a lock by force: scope, owner, ttl, reason", s.take, callTime, false},
 		{http.MethodGet, "locks", "scopes with mark and holder: ?prefix, ?after, ?limit", s.list, callTime, false},
+		{http.MethodPost, "credentials", "temporary credentials that carry a token: scope, token", s.credentials, callTime, false},
 		{http.MethodPost, "check", "compare a token with the mark: scope, token", s.check, callTime, false},
 		{http.MethodGet, "guards", "the guards", s.guards, callTime, false},
 		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump", s.addGuard, guardTime, false},
@@ -51,7 +52,7 @@ func (s *server) routes() []route {
 		return http.StatusOK, map[string]any{"service": "s3fence", "calls": index}, nil
 	}, callTime, true})
 	for _, r := range []struct{ method, path string }{
-		{http.MethodPost, "credentials"}, {http.MethodPost, "claims"}, {http.MethodGet, "events"},
+		{http.MethodPost, "claims"}, {http.MethodGet, "events"},
 	} {
 		list = append(list, route{r.method, r.path, "", func(*call) (int, any, error) {
 			return 0, nil, fmt.Errorf("%w: %s", errNotBuilt, r.path)
@@ -169,19 +170,26 @@ func (s *server) release(c *call) (int, any, error) {
 }
 
 func (s *server) check(c *call) (int, any, error) {
+	sc, t, m, err := s.compare(c)
+	return http.StatusOK, map[string]any{"scope": sc.String(), "token": token(t), "highest": token(m.Token)}, err
+}
+
+// compare reads scope and token and compares the token with the mark, which it
+// returns. Whoever may learn the mark may ask.
+func (s *server) compare(c *call) (fence.Scope, fence.Token, fence.Mark, error) {
 	var b struct {
 		Scope scopeRef `json:"scope"`
 		Token token    `json:"token"`
 	}
 	sc, err := c.onScope(&b, &b.Scope.scope, 0)
 	if err != nil {
-		return 0, nil, err
+		return sc, 0, fence.Mark{}, err
 	}
 	if !c.sees(sc.Bucket(), sc.Prefix()) {
-		return 0, nil, c.may(auth.Lock, sc.Bucket(), sc.Prefix())
+		return sc, 0, fence.Mark{}, c.may(auth.Lock, sc.Bucket(), sc.Prefix())
 	}
 	m, err := s.Locks.Check(c.Context(), sc, b.Scope.generation, fence.Token(b.Token))
-	return http.StatusOK, map[string]any{"scope": sc.String(), "token": b.Token, "highest": token(m.Token)}, err
+	return sc, fence.Token(b.Token), m, err
 }
 
 // sees reports whether the caller may learn who holds what under a prefix: each

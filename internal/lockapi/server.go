@@ -18,6 +18,7 @@ import (
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/locks"
 	"github.com/s3fence/s3fence/internal/pause"
+	"github.com/s3fence/s3fence/internal/session"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
@@ -57,15 +58,21 @@ type Guards interface {
 	Remove(ctx context.Context, p fence.Pattern) error
 }
 
-// Principals finds who an access key acts as; *auth.Keyring is one.
+// Principals finds who an access key acts as; *session.Ring is one.
 type Principals interface {
 	Principal(ctx context.Context, accessKey, sessionToken string) (*auth.Principal, error)
+}
+
+// Sessions makes credentials that carry a token; *session.Ring is one.
+type Sessions interface {
+	Issue(who *auth.Principal, sc fence.Scope, g fence.Generation, t fence.Token) (session.Credentials, error)
 }
 
 // Options are what the API stands on; all but Logger are required.
 type Options struct {
 	Verifier   *sigv4.Verifier
 	Principals Principals
+	Sessions   Sessions
 	Locks      Locks
 	Guards     Guards
 	// Logger is told of internal errors; slog.Default() where nil.
@@ -168,7 +175,7 @@ func (s *server) admit(w http.ResponseWriter, c *call) error {
 		return err
 	}
 	if c.principal, err = s.Principals.Principal(c.Context(), signed.AccessKey, signed.SessionToken); err != nil {
-		return fmt.Errorf("%w: %w", errDenied, err)
+		return err
 	}
 	unsigned := signed.Payload == sigv4.PayloadUnsigned || signed.Payload == sigv4.PayloadUnsignedChunksTrailer || signed.Kind == sigv4.KindPresigned
 	if c.Method != http.MethodGet && unsigned {

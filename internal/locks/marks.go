@@ -70,6 +70,8 @@ func (s *Service) Check(ctx context.Context, sc fence.Scope, generation fence.Ge
 		row := v.Scope(sc, g.Writes)
 		now := row.Mark.Current()
 		switch {
+		case g.Tokens == fence.None:
+			return row.Mark, fmt.Errorf("%w: guard %s has tokens: none, so no token means anything there", ErrNoLocks, g.Pattern)
 		case generation != now && (generation != 0 || now != fence.FirstGeneration):
 			return row.Mark, invalid("%s is in generation %d: name it with the token, as %s?generation=%d", sc, now, sc, now)
 		case token < row.Mark.Token:

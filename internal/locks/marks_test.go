@@ -70,6 +70,11 @@ func TestCheck(t *testing.T) {
 		_, err := w.locks.Check(t.Context(), l.Scope, 0, token)
 		require.ErrorIs(t, err, want, "%d", token)
 	}
+	// Where no token means anything, none is found good.
+	w.guard("s3://open/", func(g *fence.Guard) { g.Tokens, g.Issuer = fence.None, fence.External })
+	_, err := w.locks.Check(t.Context(), scope(t, "s3://open/"), 0, 2)
+	require.ErrorIs(t, err, locks.ErrNoLocks)
+	require.ErrorContains(t, err, "tokens: none")
 }
 
 func TestList(t *testing.T) {

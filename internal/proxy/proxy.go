@@ -150,13 +150,15 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 			p.log.Info("changing a guard", "guard", g.Pattern.String(), "step", what)
 		},
 	})
+	sessions, err := p.sessions(ctx, keyring)
+	if err != nil {
+		return err
+	}
 	service := locks.New(p.state, p.list, locks.Options{Observer: observer})
 
-	verifier := sigv4.NewVerifier(sigv4.Options{
-		Region: c.Region, Credentials: secrets(c),
-	})
+	verifier := sigv4.NewVerifier(sigv4.Options{Region: c.Region, Credentials: secrets{sessions}})
 	objects, err := s3api.New(s3api.Options{
-		Region: c.Region, Domain: c.Domain, Keyring: keyring, Verifier: verifier, Guards: p.list, Buckets: p.buckets,
+		Region: c.Region, Domain: c.Domain, Keyring: sessions, Verifier: verifier, Guards: p.list, Buckets: p.buckets,
 		Writers: map[fence.Writes]guarded.Writer{fence.Sealed: p.store}, Reader: p.store, Lister: p.store, Judge: p.store,
 		Observer: observer, Answered: answered(p.log), Logger: p.log,
 		Limits: s3api.Limits{
@@ -167,18 +169,9 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	if err != nil {
 		return err
 	}
-	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: keyring, Locks: service, Guards: p.admin, Logger: p.log})
+	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Logger: p.log})
 	p.server = p.newServer(continueEmpty(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout))))
 	return nil
-}
-
-// secrets are the signing keys of the clients.
-func secrets(c *config.Config) sigv4.StaticCredentials {
-	out := sigv4.StaticCredentials{}
-	for _, cr := range c.Credentials {
-		out[cr.AccessKey] = cr.SecretKey.Reveal()
-	}
-	return out
 }
 
 // route gives what lies under /-/ on the endpoint's own host to the lock API; on

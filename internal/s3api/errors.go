@@ -103,6 +103,7 @@ var objectErrors = []struct {
 	{ErrNoSuchBucket, 404, "NoSuchBucket"},
 	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId"},
 	{auth.ErrBadToken, 400, "InvalidToken"},
+	{auth.ErrExpired, 400, "ExpiredToken"},
 }
 
 // answerTo turns an error of a handler into what the client is told. The order
