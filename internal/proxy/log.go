@@ -34,7 +34,7 @@ func answered(log *slog.Logger) func(context.Context, *s3api.Record) {
 		if !log.Enabled(ctx, level) {
 			return
 		}
-		attrs := make([]slog.Attr, 0, 14)
+		attrs := make([]slog.Attr, 0, 15)
 		text := func(name, v string) {
 			if v != "" {
 				attrs = append(attrs, slog.String(name, v))
@@ -46,6 +46,7 @@ func answered(log *slog.Logger) func(context.Context, *s3api.Record) {
 		text("bucket", r.Bucket)
 		text("key", r.Key)
 		text("access_key", r.AccessKey)
+		text("session", r.Session)
 		text("scope", r.Scope.String())
 		if r.Token != 0 {
 			attrs = append(attrs, slog.Int64("token", int64(r.Token)))

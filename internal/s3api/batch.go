@@ -169,7 +169,8 @@ func (b *batch) place(i int, byScope map[fence.Scope]*scopeBatch) (*scopeBatch, 
 		return nil, rq.unguarded(rq.bucket, e.Key)
 	}
 	if s := byScope[sc]; s != nil {
-		return s, nil
+		// What sideOf says holds for the whole scope, but for this.
+		return s, rq.displaced(sc, rq.bucket, e.Key)
 	}
 	op, err := rq.sideOf(g, sc, e.Key, true)
 	if err != nil {

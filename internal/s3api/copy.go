@@ -78,8 +78,8 @@ func (rq *request) readSource() (*source, error) {
 // destination's.
 func (rq *request) findSource(src *source) error {
 	g, sc, ok := rq.list.Find(src.Bucket, src.Key)
-	if !ok {
-		return nil
+	if err := rq.displaced(sc, src.Bucket, src.Key); err != nil || !ok {
+		return err
 	}
 	src.guard = g
 	src.side = guarded.Op{Guard: g, Scope: sc, Caller: rq.who.AccessKey}

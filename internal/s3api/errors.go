@@ -199,6 +199,9 @@ func (rq *request) refusal(r *fence.Refusal) *apiError {
 		e.status, e.code = 403, codeMissing
 	case fence.NotTaken, fence.NeverGranted, fence.Unnamed, fence.MayNotRaise, fence.TooFar, fence.OtherGeneration:
 		e.status, e.code = 400, codeInvalidToken
+		if c := rq.who.Carried; c != nil && c.Scope == r.Scope && r.Verdict == fence.OtherGeneration {
+			e.message = fmt.Sprintf("%s was reset and is in generation %d; the credentials carry a token of generation %d. Fetch new credentials.", r.Scope, r.Mark.Current(), c.Generation)
+		}
 	case fence.NotActive:
 		e.status, e.code, e.retry = 503, codeSlowDown, true
 	default:

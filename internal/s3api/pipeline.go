@@ -145,8 +145,13 @@ func (rq *request) authenticate() error {
 	}
 	rq.op, rq.record.Operation = op, op.name
 	rq.record.AccessKey = rq.signed.AccessKey
-	rq.who, err = rq.s.keyring.Principal(rq.ctx, rq.signed.AccessKey, rq.signed.SessionToken)
-	return err
+	if rq.who, err = rq.s.keyring.Principal(rq.ctx, rq.signed.AccessKey, rq.signed.SessionToken); err != nil {
+		return err
+	}
+	if rq.who.AccessKey != rq.signed.AccessKey {
+		rq.record.AccessKey, rq.record.Session = rq.who.AccessKey, rq.signed.AccessKey
+	}
+	return nil
 }
 
 // authorize asks for the rights of an operation. Copies ask for their source
@@ -231,11 +236,13 @@ func notInName(r rune) bool {
 func notInValue(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
 // findGuards takes the guard list for this request. Changes need one whose
-// lease lasts (F9); so do requests with a token, which ask for a fence.
+// lease lasts (F9); so do requests with a token, which ask for a fence. Credentials
+// that carry one ask for it inside their scope.
 func (rq *request) findGuards() error {
 	list, err := rq.s.guards.Current()
 	if err != nil {
-		if rq.op.mutates() || rq.presented.token != 0 || rq.who.Carried != nil {
+		inside := rq.op.level == objectLevel && rq.carries(rq.bucket, rq.key) || rq.op.on == onPrefix && rq.carries(rq.bucket, rq.param("prefix"))
+		if rq.op.mutates() || rq.presented.token != 0 || inside {
 			return err
 		}
 		list = rq.s.guards.Known()
@@ -378,6 +385,11 @@ func (rq *request) servePlain() error {
 func (rq *request) serveBucket() error {
 	o := rq.op
 	if !rq.list.Guarded(rq.bucket) {
+		if o.on == onPrefix {
+			if err := rq.displaced(fence.Scope{}, rq.bucket, rq.param("prefix")); err != nil {
+				return err
+			}
+		}
 		return rq.servePlain()
 	}
 	switch o.fenced {

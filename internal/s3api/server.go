@@ -112,7 +112,9 @@ type Record struct {
 	// Code is the S3 error code; empty for a success.
 	Code        string
 	Bucket, Key string
-	AccessKey   string
+	// AccessKey is that of the credential which the request acts for; Session is the
+	// temporary access key it was signed with, empty where that is the same.
+	AccessKey, Session string
 	// Scope, Token and Highest are set for requests inside a scope.
 	Scope          fence.Scope
 	Token, Highest fence.Token

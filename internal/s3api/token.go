@@ -102,16 +102,18 @@ func (p *presented) take(where string, tokens, scopes []string) error {
 func (rq *request) sideOf(g *fence.Guard, sc fence.Scope, key string, needs bool) (guarded.Op, error) {
 	op := guarded.Op{Guard: g, Scope: sc, Caller: rq.who.AccessKey}
 	p, c := &rq.presented, rq.who.Carried
-	if c != nil && c.Scope != sc && c.Scope.Contains(sc.Bucket(), key) {
-		return op, badToken("the credentials carry a token of %s, but s3://%s/%s is governed by %s now; fetch new credentials", c.Scope, sc.Bucket(), shorten(key), sc)
+	if err := rq.displaced(sc, sc.Bucket(), key); err != nil {
+		return op, err
 	}
 	inside := c != nil && c.Scope == sc
 	r := &op.Request
 	switch {
+	case inside && p.named && p.scope == sc && p.generation != 0 && p.generation != c.Generation:
+		return op, badToken("the request names generation %d of %s, but its credentials carry a token of generation %d; name that, or none", p.generation, sc, c.Generation)
 	case p.named && p.scope != sc:
 		return op, badToken("the request names the scope %s, but s3://%s/%s lies in %s", p.scope, sc.Bucket(), shorten(key), sc)
 	case p.token != 0:
-		if inside && (p.token != c.Token || p.generation != 0 && p.generation != c.Generation) {
+		if inside && p.token != c.Token {
 			return op, badToken("the request presents token %d, but its credentials carry token %d of %s; send one", p.token, c.Token, sc)
 		}
 		r.Token, r.Generation, r.Named = p.token, p.generation, p.named || inside
@@ -135,11 +137,34 @@ func (rq *request) sideOf(g *fence.Guard, sc fence.Scope, key string, needs bool
 	return op, nil
 }
 
+// carries reports whether a key, or a list of a prefix, lies wholly in the scope
+// whose token the credentials carry.
+func (rq *request) carries(bucket, key string) bool {
+	return rq.who.Carried != nil && rq.who.Carried.Scope.Contains(bucket, key)
+}
+
+// displaced refuses what lies in the scope that the credentials carry when another
+// scope governs it now, or none does (sc is zero then): the guard was removed, or
+// added again with other scopes. Who was given such credentials must not go on as
+// if they fenced anything.
+func (rq *request) displaced(sc fence.Scope, bucket, key string) error {
+	c := rq.who.Carried
+	switch {
+	case !rq.carries(bucket, key) || c.Scope == sc:
+		return nil
+	case sc.IsZero():
+		return badToken("the credentials carry a token of %s, but no guard covers s3://%s/%s now; s3fence guard add %s, and fetch new credentials", c.Scope, bucket, shorten(key), c.Scope)
+	}
+	return badToken("the credentials carry a token of %s, but s3://%s/%s is governed by %s now; fetch new credentials", c.Scope, bucket, shorten(key), sc)
+}
+
 // unguarded refuses a token where no guard would look at it: a typo must not
 // look fenced. Credentials that carry a token mean it inside their scope only.
 func (rq *request) unguarded(bucket, key string) error {
-	p, c := &rq.presented, rq.who.Carried
-	if p.token == 0 && !p.named && (c == nil || !c.Scope.Contains(bucket, key)) {
+	if err := rq.displaced(fence.Scope{}, bucket, key); err != nil {
+		return err
+	}
+	if rq.presented.token == 0 && !rq.presented.named {
 		return nil
 	}
 	return badToken("no guard covers s3://%s/%s; s3fence guard add %s (or send the request without a token)", bucket, shorten(key), suggestion(bucket, key))
