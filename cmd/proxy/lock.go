@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +16,8 @@ func newLock() *cobra.Command {
 		Use:   "lock",
 		Short: "Take, renew and release locks",
 		Long: `A lock is held for a scope, a directory under a guard such as s3://data/jobs/.
-Taking it yields a fencing token, larger than any before; writes carry it as
-X-Fencing-Token or as metadata fencing-token.`,
+Taking it yields a fencing token, larger than any before; writes carry it in
+fenced credentials, as X-Fencing-Token or as metadata fencing-token.`,
 	}, newLockAcquire(), newLockRenew(), newLockRelease(), newLockTake(), newLockList())
 }
 
@@ -37,20 +39,41 @@ func printLease(c *cobra.Command, l client.Lease, asJSON bool) error {
 	return err
 }
 
+// scopeRef names the scope of a lease as requests with its token must.
+func scopeRef(l client.Lease) string {
+	if l.Generation > 1 {
+		return fmt.Sprintf("%s?generation=%d", l.Scope, l.Generation)
+	}
+	return l.Scope
+}
+
+// giveBackTime bounds the release of a lock that could not be handed over.
+const giveBackTime = 10 * time.Second
+
 func newLockAcquire() *cobra.Command {
 	var a client.Acquisition
-	var asJSON bool
+	var asJSON, asEnv bool
 	c := &cobra.Command{
 		Use:   "acquire SCOPE",
 		Short: "Take a lock and print its fencing token",
 		Long: `acquire takes the lock of a scope and prints the token, alone, on standard
 output. A lock that somebody else holds ends with exit code 3, after --wait. The
-lock is free again after --ttl unless it is renewed.`,
+lock is free again after --ttl unless it is renewed.
+
+With --env it prints, for a shell to evaluate, what makes every request of the aws
+CLI, the SDKs, rclone and mc carry the token: fenced credentials, endpoint, region,
+S3FENCE_SCOPE and S3FENCE_TOKEN.`,
 		Example: `  TOKEN=$(s3fence lock acquire s3://data/jobs/nightly/ --ttl 5m --wait 1m)
-  aws s3 cp report.csv s3://data/jobs/nightly/ --metadata fencing-token=$TOKEN`,
+  aws s3 cp report.csv s3://data/jobs/nightly/ --metadata fencing-token=$TOKEN
+
+  ENV=$(s3fence lock acquire s3://data/jobs/nightly/ --ttl 5m --env) && eval "$ENV"
+  aws s3 sync reports s3://data/jobs/nightly/ --delete`,
 		Args: takes(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := remote(c.Context())
+			if asJSON && asEnv {
+				return usage("--json and --env exclude each other")
+			}
+			s, err := remoteAs(c.Context(), "")
 			if err != nil {
 				return err
 			}
@@ -59,13 +82,25 @@ lock is free again after --ttl unless it is renewed.`,
 			if err != nil {
 				return err
 			}
+			if asEnv {
+				if err := s.printEnv(c, scopeRef(l), l.Token); err != nil {
+					// Nobody would know of the lock.
+					ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), giveBackTime)
+					defer cancel()
+					return errors.Join(err, s.Release(ctx, l.Scope, l.Token))
+				}
+			}
 			say(c, "%s is yours under token %d for %v", l.Scope, l.Token, l.TTL)
+			if asEnv {
+				return nil
+			}
 			return printLease(c, l, asJSON)
 		},
 	}
 	c.Flags().StringVar(&a.Owner, "owner", ownerLabel(), "who holds it, for people to read")
 	c.Flags().DurationVar(&a.TTL, "ttl", 0, "length of the lease, 1s to 24h (default 30s)")
 	c.Flags().DurationVar(&a.Wait, "wait", 0, "how long to wait while somebody else holds it")
+	c.Flags().BoolVar(&asEnv, "env", false, "print export lines with fenced credentials")
 	jsonFlag(c, &asJSON)
 	return c
 }

@@ -64,7 +64,7 @@ however late it arrives.
 
 Try it with nothing else installed:   s3fence dev
 
-Commands that talk to a proxy (lock, guard, scope) find it by S3FENCE_ENDPOINT or
+Commands that talk to a proxy (lock, credentials, guard, scope) find it by S3FENCE_ENDPOINT or
 AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS tools would use.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 lock held or wait over, 4 lock lost or
@@ -76,7 +76,7 @@ token stale, 5 service unreachable.`,
 	})
 	parent(root,
 		newDev(), newServe(), newMigrate(), newConfig(), newVersion(),
-		newLock(), newGuard(), newScope())
+		newLock(), newCredentials(), newGuard(), newScope())
 	return root
 }
 

@@ -23,28 +23,47 @@ import (
 // credentialTime bounds the search for credentials, which may ask services.
 const credentialTime = 15 * time.Second
 
+// service is a proxy with the way to it.
+type service struct {
+	*client.Client
+	endpoint, region string
+}
+
 // remote makes a client of the proxy that the environment names.
 func remote(ctx context.Context) (*client.Client, error) {
+	s, err := remoteAs(ctx, "")
+	return s.Client, err
+}
+
+// remoteAs is remote with the credentials of a profile, and with the standard AWS
+// chain's where that is empty.
+func remoteAs(ctx context.Context, profile string) (service, error) {
 	endpoint := cmp.Or(os.Getenv("S3FENCE_ENDPOINT"), os.Getenv("AWS_ENDPOINT_URL_S3"))
 	if endpoint == "" {
-		return nil, usage("no proxy is named: set S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, such as http://127.0.0.1:9000")
+		return service{}, usage("no proxy is named: set S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, such as http://127.0.0.1:9000")
 	}
 	ctx, cancel := context.WithTimeout(ctx, credentialTime)
 	defer cancel()
 	// What the SDK tells of its own search is noise beside our one line.
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}))
+	load := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(logging.Nop{})}
+	if profile != "" {
+		load = append(load, awsconfig.WithSharedConfigProfile(profile))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, load...)
 	if err != nil {
-		return nil, fmt.Errorf("reading the AWS configuration: %w", err)
+		return service{}, fmt.Errorf("reading the AWS configuration: %w", err)
 	}
 	creds, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE: %w", err)
+		return service{}, fmt.Errorf("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE: %w", err)
 	}
-	opts := []client.Option{client.WithRegion(cmp.Or(cfg.Region, "us-east-1"))}
+	region := cmp.Or(cfg.Region, "us-east-1")
+	opts := []client.Option{client.WithRegion(region)}
 	if creds.SessionToken != "" {
 		opts = append(opts, client.WithSessionToken(creds.SessionToken))
 	}
-	return client.New(endpoint, creds.AccessKeyID, creds.SecretAccessKey, opts...)
+	c, err := client.New(endpoint, creds.AccessKeyID, creds.SecretAccessKey, opts...)
+	return service{c, endpoint, region}, err
 }
 
 func jsonFlag(c *cobra.Command, on *bool) { c.Flags().BoolVar(on, "json", false, "print JSON") }
