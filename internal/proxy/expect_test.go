@@ -17,7 +17,8 @@ import (
 // it, empty or not, or else the connection's end after the answer.
 func TestExpectedContinueComesBeforeEmptyBodiesToo(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(continueEmpty(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	// Both handlers of the proxy, as it stacks them.
+	server := httptest.NewServer(continueEmpty(stallBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/refused" {
 			w.WriteHeader(http.StatusPreconditionFailed)
 			return
@@ -27,7 +28,7 @@ func TestExpectedContinueComesBeforeEmptyBodiesToo(t *testing.T) {
 			t.Error(err)
 		}
 		fmt.Fprintf(w, "%d", len(body))
-	})))
+	}), 30*time.Second)))
 	t.Cleanup(server.Close)
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	require.NoError(t, err)

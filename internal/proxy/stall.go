@@ -53,8 +53,12 @@ func stallBodies(next http.Handler, stall time.Duration) http.Handler {
 			return
 		}
 		control := http.NewResponseController(w)
-		r.Body = &stallBody{r.Body, control, stall}
-		next.ServeHTTP(w, r)
+		// A copy: net/http must know the body of its own request again. One that it
+		// does not know it reads before it answers, even where its client was not told
+		// to send it and waits for the answer.
+		bounded := *r
+		bounded.Body = &stallBody{r.Body, control, stall}
+		next.ServeHTTP(w, &bounded)
 		// For what net/http reads of a body that nobody wanted. The next request of
 		// the connection begins with a deadline of its own.
 		_ = control.SetReadDeadline(time.Now().Add(stall))
