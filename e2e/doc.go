@@ -41,7 +41,8 @@
 // Clients. Proxy.S3 (aws-sdk-go-v2), Proxy.MinIO (minio-go), Proxy.Send (a
 // request signed by hand, for what no client sends), Proxy.API (the JSON API),
 // Proxy.CLI (s3fence itself), Proxy.AWS (the aws CLI), Proxy.Python (a script of
-// testdata with boto3). Commands return their output and exit code.
+// testdata with boto3). Commands return their output and exit code. Cluster.Fence
+// asks for fenced credentials, which all of these can be made to use.
 //
 // Nothing is left behind: packages testserver, pgtest and storetest end every
 // process with the test process, however that one ends.

@@ -88,19 +88,23 @@ func TokenQuery(token int64) func(*s3.Options) {
 }
 
 // MinIO returns a client of minio-go that tries everything once.
-func (p *Proxy) MinIO(t testing.TB) *minio.Client {
+func (p *Proxy) MinIO(t testing.TB, options ...func(*minio.Options)) *minio.Client {
 	t.Helper()
 	u, err := url.Parse(p.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := minio.New(u.Host, &minio.Options{
+	o := minio.Options{
 		Creds:      miniocredentials.NewStaticV4(p.cluster.AccessKey, p.cluster.SecretKey, ""),
 		Secure:     u.Scheme == "https",
 		Region:     "us-east-1",
 		Transport:  p.transport(),
 		MaxRetries: 1,
-	})
+	}
+	for _, f := range options {
+		f(&o)
+	}
+	client, err := minio.New(u.Host, &o)
 	if err != nil {
 		t.Fatal(err)
 	}

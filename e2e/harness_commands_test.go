@@ -114,12 +114,13 @@ func (p *Proxy) CLI(args ...string) Output {
 	return p.CLIWith(nil, args...)
 }
 
-// CLIWith is CLI with more environment.
+// CLIWith is CLI with more environment; what is "" there is not set.
 func (p *Proxy) CLIWith(env map[string]string, args ...string) Output {
 	p.t.Helper()
 	home := p.t.TempDir()
 	all := p.clientEnv()
 	maps.Copy(all, env)
+	maps.DeleteFunc(all, func(_, v string) bool { return v == "" })
 	return command(p.t, home, environment(home, all), "", Binary(p.t, Plain), args...)
 }
 
@@ -129,7 +130,7 @@ func (p *Proxy) AWS(args ...string) Output {
 	return p.AWSWith(nil, args...)
 }
 
-// AWSWith is AWS with more environment.
+// AWSWith is AWS with more environment; what is "" there is not set.
 func (p *Proxy) AWSWith(env map[string]string, args ...string) Output {
 	p.t.Helper()
 	if _, err := exec.LookPath("aws"); err != nil {
@@ -144,6 +145,7 @@ func (p *Proxy) AWSWith(env map[string]string, args ...string) Output {
 	all := p.clientEnv()
 	all["AWS_CONFIG_FILE"] = config
 	maps.Copy(all, env)
+	maps.DeleteFunc(all, func(_, v string) bool { return v == "" })
 	// The option, since older versions do not know the variable.
 	return command(p.t, home, environment(home, all), "", "aws", append([]string{"--endpoint-url", p.URL}, args...)...)
 }
@@ -152,6 +154,12 @@ func (p *Proxy) AWSWith(env map[string]string, args ...string) Output {
 // the module e2e, beside it, makes clients.
 func (p *Proxy) Python(script string, args ...string) Output {
 	p.t.Helper()
+	return p.PythonWith(nil, script, args...)
+}
+
+// PythonWith is Python with more environment; what is "" there is not set.
+func (p *Proxy) PythonWith(more map[string]string, script string, args ...string) Output {
+	p.t.Helper()
 	dir, err := filepath.Abs("testdata")
 	if err != nil {
 		p.t.Fatal(err)
@@ -159,6 +167,8 @@ func (p *Proxy) Python(script string, args ...string) Output {
 	home := p.t.TempDir()
 	env := p.clientEnv()
 	env["PYTHONDONTWRITEBYTECODE"] = "1"
+	maps.Copy(env, more)
+	maps.DeleteFunc(env, func(_, v string) bool { return v == "" })
 	out := command(p.t, home, environment(home, env), "", "python3", append([]string{filepath.Join(dir, script)}, args...)...)
 	if strings.Contains(out.Stderr, "No module named 'boto3'") {
 		p.t.Fatalf("python3 cannot import boto3: install it for that Python (Debian package python3-boto3)\n%s", out.Stderr)
