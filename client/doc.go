@@ -1,9 +1,11 @@
 // Package client is the Go client of s3fence's lock service: it acquires,
 // renews and releases locks, and administers guards and marks.
 //
-// A lock comes with a fencing token. Send it with every write into the lock's
-// scope, as header X-Fencing-Token or as metadata fencing-token: s3fence refuses
-// writes under a token that is no longer the highest, however late they arrive.
+// A lock comes with a fencing token. Every write into the lock's scope carries it:
+// signed with fenced credentials ([Client.Credentials]), which carry it by
+// themselves, or with it as header X-Fencing-Token or as metadata fencing-token.
+// s3fence refuses writes under a token that is no longer the highest, however late
+// they arrive.
 //
 // # What a holder does
 //
