@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,6 +100,33 @@ func TestCredentialsUsage(t *testing.T) {
 			assert.Empty(t, r.out)
 		})
 	}
+}
+
+// A lock whose credentials cannot be had is given back: nobody would know of it.
+func TestAcquireWithoutCredentials(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var calls []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		calls = append(calls, r.URL.Path)
+		switch r.URL.Path {
+		case "/-/v1/credentials":
+			w.WriteHeader(http.StatusPreconditionFailed)
+			_, _ = w.Write([]byte(`{"code":"StaleFencingToken","message":"token 7 is stale"}`))
+		default:
+			_, _ = w.Write([]byte(`{"scope":"s3://data/jobs/","token":7,"ttl":"30s","expires_in_ms":30000}`))
+		}
+	}))
+	defer srv.Close()
+	r := call(t, t.TempDir(), []string{"S3FENCE_ENDPOINT=" + srv.URL, "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}, "lock", "acquire", "--env", "s3://data/jobs/")
+	assert.Equal(t, 4, r.code, r.err)
+	assert.Equal(t, "s3fence: token 7 is stale\n", r.err)
+	assert.Empty(t, r.out)
+	mu.Lock()
+	defer mu.Unlock()
+	assert.Equal(t, []string{"/-/v1/locks/acquire", "/-/v1/credentials", "/-/v1/locks/release"}, calls)
 }
 
 // A profile that gets its credentials from this very command is told so, once,

@@ -26,8 +26,8 @@ const (
 	maxKnown = 4096
 )
 
-// ErrTooLong: the scope does not fit into a session token. Send the fencing token
-// by header.
+// ErrTooLong says that the scope does not fit into a session token. The caller
+// sends its fencing token by header.
 var ErrTooLong = errors.New("the scope is too long for fenced credentials")
 
 // Options are what a [Ring] seals and opens with.

@@ -184,6 +184,18 @@ func TestAlteredTokens(t *testing.T) {
 			}
 		}
 	}
+	// Bits of the last character that no byte needs, in tokens of three lengths.
+	who, err := r.Principal(t.Context(), "ann", "")
+	require.NoError(t, err)
+	for _, name := range []string{"s3://data/a/", "s3://data/ab/", "s3://data/abc/"} {
+		c, err := r.Issue(who, scope(t, name), 1, 34)
+		require.NoError(t, err)
+		for _, b := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+			if last := len(c.SessionToken) - 1; c.SessionToken[last] != b {
+				refused("ends in "+string(b), c.AccessKey, c.SessionToken[:last]+string(b))
+			}
+		}
+	}
 	refused("padded", c.AccessKey, c.SessionToken+"=")
 	refused("with a line break", c.AccessKey, c.SessionToken+"\n")
 	refused("doubled", c.AccessKey, c.SessionToken+c.SessionToken)
@@ -192,6 +204,7 @@ func TestAlteredTokens(t *testing.T) {
 	refused("the parent's key with it", "ann", c.SessionToken)
 	refused("an unknown key with it", "eve", c.SessionToken)
 	refused("a huge one", c.AccessKey, strings.Repeat("A", 1<<20))
+	assert.Zero(t, r.known.Len(), "strangers push nothing out of what is remembered")
 }
 
 // The name of the parent is authenticated: bob has the very same secret key.
@@ -317,6 +330,8 @@ func TestConfiguredKeys(t *testing.T) {
 	require.ErrorIs(t, err, auth.ErrUnknownKey)
 	_, _, err = opens(t, r, "ann", "token")
 	require.ErrorIs(t, err, auth.ErrBadToken)
+	_, _, err = opens(t, r, golden.AccessKey, "")
+	require.ErrorIs(t, err, auth.ErrBadToken, "its session token is missing")
 	// Of another service altogether.
 	_, _, err = opens(t, r, "ASIAIOSFODNN7EXAMPLE", "IQoJb3JpZ2luX2VjE")
 	require.ErrorIs(t, err, auth.ErrUnknownKey)
