@@ -18,6 +18,8 @@ var rooms = map[string]room{
 	"internal/pause":  {nil, "pause points are named in every layer and so stand below all of them"},
 	"internal/object": {nil, "the vocabulary of objects is shared by all layers and so stands below them"},
 
+	"internal/boottime": {nil, "leases of the service and of its clients are judged by one reading of the clocks, which knows neither"},
+
 	"internal/auth":    {[]string{"internal/fence"}, "a principal may carry scope and token; how it was verified is not its matter"},
 	"internal/events":  {[]string{"internal/fence"}, "one vocabulary of what happened; who looks at it is not its matter"},
 	"internal/state":   {[]string{"internal/fence", "internal/object"}, "records and one transaction contract: drivers and rules meet here, neither is known"},
@@ -28,7 +30,7 @@ var rooms = map[string]room{
 	"internal/sqlite":   {driver, "a driver has statements and no rules"},
 
 	"internal/locks":  {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/pause"}, "leases are decided by the state, over whatever database and whatever API"},
-	"internal/guards": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/pause"}, "guards are leased and adopted through the state and the seat of the ways to write"},
+	"internal/guards": {[]string{"internal/boottime", "internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/pause"}, "guards are leased and adopted through the state and the seat of the ways to write"},
 	"internal/sealed": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/upstream", "internal/pause"}, "the sealed way to write: it never learns which database commits, nor which API asked"},
 
 	"internal/upstream":    {[]string{"internal/object", "internal/sigv4", "internal/pause"}, "the store's side signs and sends; scopes and tokens are none of its business"},
@@ -42,7 +44,7 @@ var rooms = map[string]room{
 	"cmd/proxy":      {all, "the program is wiring"},
 	"migrations":     {nil, "schemas are text"},
 
-	"client":          {nil, "clients of the lock service must not pull the service into their builds"},
+	"client":          {[]string{"internal/boottime"}, "clients of the lock service must not pull the service into their builds; the clock is a leaf of two small files"},
 	"client/awss3":    {[]string{"client"}, "nobody's build pulls in what it does not use"},
 	"client/minios3":  {[]string{"client"}, "nobody's build pulls in what it does not use"},
 	"internal/arrows": {nil, "it judges and takes no part"},
