@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -97,7 +96,7 @@ func (p fetched) Retrieve(context.Context) (aws.Credentials, error) {
 	ctx, cancel := context.WithTimeout(h.ctx.Context, credentialsTime)
 	defer cancel()
 	for tries := 1; ; tries++ {
-		c, err := h.client.Credentials(ctx, h.named(), h.token)
+		c, err := h.client.Credentials(ctx, h.Lease().Ref(), h.token)
 		switch {
 		case err == nil:
 			return aws.Credentials{
@@ -126,14 +125,6 @@ func (p fetched) HandleFailToRefresh(_ context.Context, before aws.Credentials, 
 		return before, nil
 	}
 	return aws.Credentials{}, err
-}
-
-// named is the scope as requests name it.
-func (h *Held) named() string {
-	if g := h.Lease().Generation; g > 1 {
-		return h.scope + "?generation=" + strconv.FormatInt(g, 10)
-	}
-	return h.scope
 }
 
 var _ aws.HandleFailRefreshCredentialsCacheStrategy = fetched{}

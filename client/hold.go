@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -164,6 +165,15 @@ func (h *Held) Lease() Lease {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.lease
+}
+
+// Ref is the scope as requests name it in X-Fencing-Scope: with its generation
+// beyond the first.
+func (l Lease) Ref() string {
+	if l.Generation > 1 {
+		return l.Scope + "?generation=" + strconv.FormatInt(l.Generation, 10)
+	}
+	return l.Scope
 }
 
 // Client is what the lock was taken with.

@@ -95,7 +95,17 @@ var bans = []ban{
 	{[]string{"internal/sqlite"}, []string{"github.com/jackc/pgx/"}, true, "one dialect, one package"},
 	{[]string{"client", "client/awss3", "client/minios3"}, sqlImports, true, "a helper for clients brings no database into their builds"},
 	{[]string{"client"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/", "github.com/minio/"}, true, "of the SDKs, the client takes the signer and nothing else"},
-	{[]string{"client/minios3"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config"}, true, "nobody's build pulls in the other SDK"},
+	{[]string{"client/minios3"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"client", "client/awss3"}, []string{"github.com/minio/"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"cmd/proxy", "internal/proxy"}, []string{"testing", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/anishathalye/porcupine"}, true, "what tests are made of is no part of the program"},
+}
+
+// strangers are the packages of other modules that a package may import
+// directly, for those that others build with: whatever else they reached would
+// come through these.
+var strangers = map[string][]string{
+	"client":            {"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/signer/v4"},
+	"client/awss3":      {"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/signer/v4", "github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/smithy-go/middleware", "github.com/aws/smithy-go/transport/http"},
+	"client/minios3":    {"github.com/minio/minio-go/v7", "github.com/minio/minio-go/v7/pkg/credentials"},
+	"internal/boottime": {"golang.org/x/sys/unix"},
 }
