@@ -174,7 +174,7 @@ func (h *Held) keep(first chan struct{}) {
 			if gone := h.clock.Since(since); gone < after {
 				wait = min(wait, after-gone)
 			} else {
-				under = h.renew(min(max(left/3, h.ttl/20), callTime))
+				under = h.renew(min(max(left/2, h.ttl/20), callTime))
 				wait = min(wait, under.bound)
 			}
 		}
