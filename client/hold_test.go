@@ -249,15 +249,19 @@ func TestHoldSuspended(t *testing.T) {
 			assert.Len(t, f.calls("renew"), 1)
 		})
 		bubble(t, tc.name+" for an hour, nobody asks", func(t *testing.T, f *fake) {
-			h := f.hold(t)
-			time.Sleep(time.Second)
-			synctest.Wait()
-			tc.jump(f, time.Hour)
-			woken := time.Now()
-			<-h.Context().Done()
-			assert.LessOrEqual(t, time.Since(woken), 500*time.Millisecond)
-			require.ErrorIs(t, context.Cause(h.Context()), client.ErrMaybeLost)
-			assert.Len(t, f.calls("renew"), 1, "before anything was renewed")
+			for _, ttl := range []time.Duration{30 * time.Second, time.Second} {
+				f.ttl = ttl
+				h := f.hold(t)
+				before := len(f.calls("renew"))
+				time.Sleep(ttl * 52 / 1000)
+				synctest.Wait()
+				tc.jump(f, time.Hour)
+				woken := time.Now()
+				<-h.Context().Done()
+				assert.LessOrEqual(t, time.Since(woken), min(500*time.Millisecond, ttl/20))
+				require.ErrorIs(t, context.Cause(h.Context()), client.ErrMaybeLost)
+				assert.Len(t, f.calls("renew"), before, "before anything was renewed")
+			}
 		})
 		bubble(t, tc.name+" with a renewal under way", func(t *testing.T, f *fake) {
 			f.on("renew", func(n int) answer {
