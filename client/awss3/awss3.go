@@ -33,15 +33,22 @@ func New(held *client.Held, options ...func(*s3.Options)) *s3.Client {
 }
 
 // Stamp is an option of S3 clients and of single calls: requests in the lock's
-// scope carry its token, signed. A batch delete of keys inside and outside of
-// the scope fails without being sent: one request carries one token.
+// scope carry its token, signed. Several locks may stamp the requests of one
+// client; of two on one scope the later option counts. A batch delete of keys
+// inside and outside of the scope fails without being sent: one request carries
+// one token.
 func Stamp(held *client.Held) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 			_, presigned := stack.Finalize.Get((*v4.PresignHTTPRequestMiddleware)(nil).ID())
+			m := &stamp{held, presigned}
+			if _, there := stack.Serialize.Get(m.ID()); there {
+				_, err := stack.Serialize.Swap(m.ID(), m)
+				return err
+			}
 			// Last of its step, so the request has been written, and before every step
 			// that signs.
-			return stack.Serialize.Add(&stamp{held, presigned}, middleware.After)
+			return stack.Serialize.Add(m, middleware.After)
 		})
 	}
 }
