@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
@@ -80,15 +79,17 @@ func (h *Holder) Await(t *testing.T, words string) string {
 	}
 }
 
-// holder is the program: it takes the lock, begins three writes, and goes on with
-// them when its Context has ended. It says what it sees, one line each:
+// holder is the program: it takes the lock, sends half of two writes, by fenced
+// credentials and stamped, and goes on with them when its Context has ended. It
+// says what it sees, one line each:
 //
-//	renewed            the observer was told so
-//	begun NAME         the write has sent half of its body
-//	held TOKEN         after all of those
+//	renewed …          the observer was told so
+//	held TOKEN         and both writes have begun
 //	ended KIND CAUSE   the Context has ended: lost or maybe-lost
-//	NAME STATUS CODE   what the write was answered
-//	refused NAME CAUSE a write that was not even begun before the end
+//	NAME STATUS CODE   what a write was answered
+//	refused NAME CAUSE a write that was begun after the end
+//	forgetful CAUSE    one that carries the token whatever the hold says
+//	released CAUSE
 func holder() error {
 	bucket, prefix := os.Getenv("S3FENCE_TEST_BUCKET"), os.Getenv(holderPrefix)
 	key, secret, endpoint := os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("S3FENCE_ENDPOINT")
@@ -113,27 +114,21 @@ func holder() error {
 		BaseEndpoint: &endpoint, Region: "us-east-1", UsePathStyle: true, RetryMaxAttempts: 1,
 		Credentials: awscredentials.NewStaticCredentialsProvider(key, secret, ""),
 	})
-	stamping := func(o *s3.Options) { awss3.Stamp(held)(o) }
 	put := func(name string) *s3.PutObjectInput {
 		return &s3.PutObjectInput{Bucket: &bucket, Key: aws.String(prefix + name), Body: strings.NewReader("late")}
 	}
 	var writes sync.WaitGroup
-	begun := make(chan error)
-	begin := func(name string, signed *v4.PresignedHTTPRequest, err error, header http.Header) {
-		if err != nil {
-			begun <- err
-			return
-		}
+	begun := make(chan error, 2)
+	begin := func(name, link string) {
 		body, feed := io.Pipe()
 		const half = 100_000
-		req, err := http.NewRequestWithContext(ctx, http.MethodPut, signed.URL, body)
-		if err != nil {
-			begun <- err
-			return
-		}
-		req.ContentLength = 2 * half
-		req.Header = header
 		writes.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPut, link, body)
+			if err != nil {
+				begun <- err
+				return
+			}
+			req.ContentLength = 2 * half
 			resp, err := (&http.Client{Transport: &http.Transport{}}).Do(req)
 			if err != nil {
 				say("%s 0 %v", name, err)
@@ -151,11 +146,14 @@ func holder() error {
 			_ = feed.Close()
 		})
 	}
-	fenced := s3.NewPresignClient(awss3.New(held))
-	signed, err := fenced.PresignPutObject(ctx, put("credentials"))
-	go begin("credentials", signed, err, http.Header{})
-	signed, err = s3.NewPresignClient(own).PresignPutObject(ctx, put("stamped"), s3.WithPresignClientFromClientOptions(stamping))
-	go begin("stamped", signed, err, http.Header{})
+	// Signed before the end and sent past it; of a length that is not signed.
+	for name, client := range map[string]*s3.Client{"credentials": awss3.New(held), "stamped": s3.New(own.Options(), awss3.Stamp(held))} {
+		signed, err := s3.NewPresignClient(client).PresignPutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: aws.String(prefix + name)})
+		if err != nil {
+			return err
+		}
+		begin(name, signed.URL)
+	}
 	for range 2 {
 		if err := <-begun; err != nil {
 			return err
@@ -174,7 +172,7 @@ func holder() error {
 	writes.Wait()
 	_, err = awss3.New(held).PutObject(ctx, put("refused"))
 	say("refused credentials %v", err)
-	_, err = own.PutObject(ctx, put("refused"), stamping)
+	_, err = own.PutObject(ctx, put("refused"), awss3.Stamp(held))
 	say("refused stamped %v", err)
 	_, err = own.PutObject(ctx, put("forgetful"), TokenHeader(held.Token()))
 	say("forgetful %v", err)

@@ -180,7 +180,7 @@ func (e *holdEvents) next(t *testing.T, n int, kind client.HoldEventKind) int {
 // and goes on with what answers.
 func TestHoldSurvivesRestarts(t *testing.T) {
 	t.Parallel()
-	server := pgtest.Start(t, pgtest.Options{})
+	server := pgtest.Start(t, pgtest.Options{Durable: true})
 	c := NewCluster(t, Options{Postgres: server, Guards: []Guard{{Prefix: "jobs/"}}})
 	p := c.Proxies[0]
 	var events holdEvents
