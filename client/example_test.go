@@ -32,7 +32,8 @@ func ExampleClient_Hold() {
 	defer service.Close()
 	c, err := client.New(service.URL, "s3fence-dev", "s3fence-dev-secret")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	job := func(ctx context.Context) (err error) {
 		held, err := c.Hold(ctx, "s3://data/jobs/nightly/",
@@ -61,7 +62,8 @@ func ExampleClient_Hold() {
 		return nil
 	}
 	if err := job(context.Background()); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	// Output:
 	// working under token 7
@@ -75,15 +77,18 @@ func ExampleHoldError() {
 	defer service.Close()
 	c, err := client.New(service.URL, "s3fence-dev", "s3fence-dev-secret")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx := context.Background()
 	held, err := c.Hold(ctx, "s3://data/jobs/nightly/")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if err := held.Release(ctx); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	<-held.Context().Done()
 	switch cause := context.Cause(held.Context()); {
@@ -107,20 +112,24 @@ func ExampleHeld_Credentials() {
 	defer service.Close()
 	c, err := client.New(service.URL, "s3fence-dev", "s3fence-dev-secret")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx := context.Background()
 	held, err := c.Hold(ctx, "s3://data/jobs/nightly/")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	credentials, err := held.Credentials().Retrieve(ctx)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(credentials.AccessKeyID, credentials.SessionToken)
 	if err := held.Release(ctx); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	_, err = held.Credentials().Retrieve(ctx)
 	fmt.Println(err)

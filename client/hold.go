@@ -32,7 +32,7 @@ func WithOwner(label string) HoldOption { return func(o *holdOptions) { o.owner 
 
 // WithTTL sets the length of the lease, 1 s to 24 h; 30 s otherwise. It bounds
 // how long the lock stays held when its holder dies, and how long an outage of
-// the service is survived: about nine tenths of it at best and two thirds at
+// the service is survived: nine tenths of it at best, and more than half at
 // worst.
 func WithTTL(d time.Duration) HoldOption { return func(o *holdOptions) { o.ttl = d } }
 

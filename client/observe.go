@@ -10,11 +10,11 @@ import (
 type HoldEventKind int
 
 const (
-	// HoldRenewed: the lease was renewed.
+	// HoldRenewed says that the lease was renewed.
 	HoldRenewed HoldEventKind = iota + 1
-	// HoldRetrying: a renewal failed and is tried again.
+	// HoldRetrying says that a renewal failed and is tried again.
 	HoldRetrying
-	// HoldLost: the lock is lost, or may be; the Context has ended with Err.
+	// HoldLost says that the lock is lost, or may be: the Context has ended with Err.
 	HoldLost
 )
 

@@ -44,12 +44,14 @@ func ExampleNew() {
 	defer proxy.Close()
 	c, err := client.New(proxy.URL, "s3fence-dev", "s3fence-dev-secret")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx := context.Background()
 	held, err := c.Hold(ctx, "s3://demo/jobs/", client.WithOwner("ann@host"), client.WithWait(time.Minute))
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer func() { _ = held.Release(ctx) }()
 
@@ -76,15 +78,18 @@ func ExampleStamp() {
 	ctx := context.Background()
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	c, err := client.New("http://127.0.0.1:9000", "s3fence-dev", "s3fence-dev-secret")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	held, err := c.Hold(ctx, "s3://demo/jobs/")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer func() { _ = held.Release(ctx) }()
 

@@ -41,18 +41,21 @@ func ExampleNew() {
 	defer proxy.Close()
 	c, err := client.New(proxy.URL, "s3fence-dev", "s3fence-dev-secret")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx := context.Background()
 	held, err := c.Hold(ctx, "s3://demo/jobs/", client.WithOwner("ann@host"), client.WithWait(time.Minute))
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	defer func() { _ = held.Release(ctx) }()
 
 	m, err := minios3.New(held, nil)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	_, err = m.PutObject(held.Context(), "demo", "jobs/report", strings.NewReader("done"), 4, minio.PutObjectOptions{})
 	switch {

@@ -135,7 +135,7 @@ func TestAfterTheLoss(t *testing.T) {
 	require.ErrorIs(t, c.RemoveObject(ctx, "data", "jobs/k", minio.RemoveObjectOptions{}), client.ErrLost)
 	_, err = c.PresignedPutObject(ctx, "data", "jobs/k", time.Minute)
 	require.ErrorIs(t, err, client.ErrLost)
-	_, err = minios3.Credentials(held).Get()
+	_, err = minios3.Credentials(held).GetWithContext(nil)
 	require.ErrorIs(t, err, client.ErrLost)
 	require.ErrorIs(t, minios3.StampPut(held, &minio.PutObjectOptions{}), client.ErrLost)
 	require.ErrorIs(t, minios3.StampCopy(held, &minio.CopyDestOptions{ReplaceMetadata: true}), client.ErrLost)
