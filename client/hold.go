@@ -150,8 +150,9 @@ func (c *Client) hold(ctx context.Context, l Lease, o *holdOptions) *Held {
 // [ErrReleased], or the cause of that context.
 //
 // Its Err looks at the clock itself, so that work which asks it before each step
-// notices at once that the process or the machine stood still. Done follows
-// within half a second.
+// notices at once that the process or the machine stood still. Done, and what is
+// derived by context.WithCancel and the like, follow within half a second of
+// waking.
 func (h *Held) Context() context.Context { return h.ctx }
 
 // Scope is s3://bucket/prefix/.

@@ -22,7 +22,8 @@ const (
 )
 
 // New makes an S3 client of the service that the lock was taken from. It signs
-// with fenced credentials; options change what else they like.
+// with fenced credentials; options change what else they like, such as the
+// HTTPClient where a certificate needs an authority of its own.
 func New(held *client.Held, options ...func(*s3.Options)) *s3.Client {
 	return s3.New(s3.Options{
 		BaseEndpoint: aws.String(held.Client().Endpoint()),
