@@ -127,7 +127,10 @@ func (h *Held) keep(first chan struct{}) {
 		case <-h.ctx.Done():
 			if under != nil {
 				under.stop(context.Canceled)
-				<-under.answered
+				select {
+				case <-under.answered:
+				case <-time.After(giveBackTime): // a transport that does not listen
+				}
 			}
 			return
 		case r := <-answered:
