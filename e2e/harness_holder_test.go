@@ -34,7 +34,7 @@ type Holder struct {
 }
 
 // StartHolder starts a program that holds the lock of a scope in the cluster's
-// bucket for two seconds at a time.
+// bucket for three seconds at a time.
 func (p *Proxy) StartHolder(t *testing.T, prefix string) *Holder {
 	t.Helper()
 	folder := serverFolder(t, "holder")
@@ -105,7 +105,7 @@ func holder() error {
 	if err != nil {
 		return err
 	}
-	held, err := c.Hold(ctx, "s3://"+bucket+"/"+prefix, client.WithTTL(2*time.Second), client.WithOwner("frozen@host"),
+	held, err := c.Hold(ctx, "s3://"+bucket+"/"+prefix, client.WithTTL(3*time.Second), client.WithOwner("frozen@host"),
 		client.WithObserver(func(e client.HoldEvent) { say("%v %v", e.Kind, e.Err) }))
 	if err != nil {
 		return err
