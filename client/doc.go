@@ -2,13 +2,11 @@
 // renews and releases locks, makes credentials that carry their fencing tokens,
 // and administers guards and marks.
 //
-// A lock comes with a fencing token. s3fence refuses writes under a token that is
-// no longer the highest, however late they arrive.
-//
-// [Client.Hold] does what a holder has to do: it renews in the background, ends
-// [Held.Context] when the lock is lost or may be, and has credentials with which
-// every request in the lock's scope carries the token. The other methods are
-// single calls.
+// A lock comes with a fencing token. Every write into the lock's scope carries it:
+// signed with fenced credentials ([Client.Credentials]), which carry it by
+// themselves, or with it as header X-Fencing-Token or as metadata fencing-token.
+// s3fence refuses writes under a token that is no longer the highest, however late
+// they arrive.
 //
 // # What a holder does
 //
@@ -16,7 +14,11 @@
 // within each lease: every third of it. It counts a lease from before it asked
 // ([Lease.Deadline] does), and stops when a renewal fails with [ErrLost] or the
 // deadline has passed. Forgetting to stop costs work, not data: the token is
-// refused. A [Held] does all of it; whoever uses [Client.Acquire] does it itself.
+// refused.
+//
+// [Client.Hold] does all of that: it renews in the background, ends [Held.Context]
+// when the lock is lost or may be, and has fenced credentials. Whoever uses
+// [Client.Acquire] does it by hand.
 //
 // # Errors
 //

@@ -14,8 +14,8 @@ func TestSince(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name                 string
-		now, awake           time.Duration
-		since, withoutAsking time.Duration
+		now, awake           int // seconds that the clocks show to have passed
+		since, withoutAsking int
 	}{
 		{"all agree", 5, 5, 5, 5},
 		{"suspended", 5, 3600, 3600, 5},
@@ -27,9 +27,9 @@ func TestSince(t *testing.T) {
 		c := boottime.Clock{Now: func() time.Time { return now }, Awake: func() time.Duration { return awake }}
 		then := c.Instant()
 		assert.Equal(t, now, then.Now)
-		now, awake = now.Add(tc.now*time.Second), awake+tc.awake*time.Second
-		assert.Equal(t, tc.since*time.Second, c.Since(then), tc.name)
-		assert.Equal(t, tc.withoutAsking*time.Second, c.Quickly(then), tc.name)
+		now, awake = now.Add(seconds(tc.now)), awake+seconds(tc.awake)
+		assert.Equal(t, seconds(tc.since), c.Since(then), tc.name)
+		assert.Equal(t, seconds(tc.withoutAsking), c.Quickly(then), tc.name)
 	}
 	// Go's monotonic reading counts where the wall clock was set back.
 	reading := time.Now()
@@ -38,6 +38,8 @@ func TestSince(t *testing.T) {
 	reading = reading.Add(time.Second)
 	assert.Equal(t, time.Second, c.Since(then))
 }
+
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
 func TestSystem(t *testing.T) {
 	t.Parallel()
