@@ -80,6 +80,13 @@ func New(endpoint, accessKey, secretKey string, opts ...Option) (*Client, error)
 	return c, nil
 }
 
+// Endpoint is the service's, such as http://127.0.0.1:9000: S3 is served there
+// too.
+func (c *Client) Endpoint() string { return strings.TrimSuffix(c.base, "/-/v1/") }
+
+// Region is what requests are signed for.
+func (c *Client) Region() string { return c.region }
+
 // call sends one request and decodes the answer into out.
 func (c *Client) call(ctx context.Context, within time.Duration, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, within)

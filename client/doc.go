@@ -1,5 +1,6 @@
-// Package client is the Go client of s3fence's lock service: it acquires,
-// renews and releases locks, and administers guards and marks.
+// Package client is the Go client of s3fence's lock service: it holds, acquires,
+// renews and releases locks, makes credentials that carry their fencing tokens,
+// and administers guards and marks.
 //
 // A lock comes with a fencing token. Every write into the lock's scope carries it:
 // signed with fenced credentials ([Client.Credentials]), which carry it by
@@ -15,6 +16,10 @@
 // deadline has passed. Forgetting to stop costs work, not data: the token is
 // refused.
 //
+// [Client.Hold] does all of that: it renews in the background, ends [Held.Context]
+// when the lock is lost or may be, and has fenced credentials. Whoever uses
+// [Client.Acquire] does it by hand.
+//
 // # Errors
 //
 // Compare with errors.Is; [Error] has the details. [ErrUnreachable],
@@ -24,7 +29,7 @@
 //
 // # What this package does not do
 //
-// It does not renew in the background and does not retry, except that
-// [Client.Acquire] asks again while its wait lasts. It imports nothing of the
-// service's inside; of the AWS SDK only the signer.
+// Calls are not tried again, except that [Client.Acquire] asks again while its
+// wait lasts, and what a [Held] does by itself. It imports nothing of the
+// service but the clocks; of the AWS SDK only its core with the signer.
 package client

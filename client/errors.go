@@ -14,6 +14,11 @@ var (
 	ErrLost = errors.New("lock lost")
 	// ErrStale: the token is below the mark. Stop working.
 	ErrStale = errors.New("fencing token stale")
+	// ErrMaybeLost: renewals were not answered for so long that the lease may be
+	// over. Stop working; what is still under way is refused if it is.
+	ErrMaybeLost = errors.New("lock may be lost")
+	// ErrReleased: the hold was released by its holder.
+	ErrReleased = errors.New("lock released")
 	// ErrNoSuchGuard: no guard makes this a scope; the message has the command.
 	ErrNoSuchGuard = errors.New("no such guard")
 	// ErrDenied: the credentials are wrong or may not do this.
@@ -56,6 +61,35 @@ func (e *Error) Error() string {
 
 // Is reports what the error is; see the variables of this package.
 func (e *Error) Is(target error) bool { return e.kind() == target }
+
+// HoldError says why a [Held] has ended: it is the cause of its Context.
+type HoldError struct {
+	Scope string
+	Token int64
+	// Kind is ErrLost, ErrMaybeLost or ErrReleased.
+	Kind error
+	// Err is what the service answered, or what the last renewal failed with; nil
+	// with ErrReleased.
+	Err error
+}
+
+func (e *HoldError) Error() string {
+	switch {
+	case e.Err == nil:
+		return fmt.Sprintf("the lock on %s under token %d: %v", e.Scope, e.Token, e.Kind)
+	case errors.Is(e.Kind, ErrLost):
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("the lock on %s under token %d may be lost: %v. Stop writing; take the lock again", e.Scope, e.Token, e.Err)
+}
+
+// Unwrap is the kind and the error.
+func (e *HoldError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
 
 func (e *Error) kind() error {
 	switch e.Code {

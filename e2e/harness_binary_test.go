@@ -66,6 +66,13 @@ func Binary(t testing.TB, b Build) string {
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv(holderPrefix) != "" {
+		if err := holder(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(run(m))
 }
 

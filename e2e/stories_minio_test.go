@@ -21,8 +21,8 @@ import (
 func TestMinioGo(t *testing.T) {
 	t.Parallel()
 	c := NewCluster(t, Options{Guards: []Guard{{Prefix: "jobs/"}, {Prefix: "free/", Tokens: "none"}}})
-	c.Run(t, "unguarded", func(t *testing.T) { minioStory(t, c, "open/") })
-	c.Run(t, "tokens none", func(t *testing.T) { minioStory(t, c, "free/") })
+	c.Run(t, "unguarded", func(t *testing.T) { minioStory(t, c, c.Proxies[0].MinIO(t), "open/") })
+	c.Run(t, "tokens none", func(t *testing.T) { minioStory(t, c, c.Proxies[0].MinIO(t), "free/") })
 	c.Run(t, "token in the metadata", func(t *testing.T) {
 		ctx := t.Context()
 		client := c.Proxies[0].MinIO(t)
@@ -50,9 +50,8 @@ func TestMinioGo(t *testing.T) {
 	})
 }
 
-func minioStory(t *testing.T, c *Cluster, prefix string) {
+func minioStory(t *testing.T, c *Cluster, client *minio.Client, prefix string) {
 	ctx := t.Context()
-	client := c.Proxies[0].MinIO(t)
 	bodies := map[string][]byte{}
 	for name, size := range map[string]int{"empty": 0, "small": 10, "chunks": 200_000, "parts": 11<<20 + 5, "odd name+%&/ü": 7} {
 		body := make([]byte, size)

@@ -85,6 +85,13 @@ func check(packages map[string]pkg) []string {
 				faults = append(faults, fmt.Sprintf("%s imports the test helper %s: helpers are for test files", name, imported))
 			}
 		}
+		if known, bound := strangers[name]; bound {
+			for _, path := range p.Imports {
+				if host, _, _ := strings.Cut(path, "/"); strings.Contains(host, ".") && !strings.HasPrefix(path, module+"/") && !slices.Contains(known, path) {
+					faults = append(faults, fmt.Sprintf("%s imports %s: everybody who builds with it would; if that is meant, add it to strangers", name, path))
+				}
+			}
+		}
 		for _, b := range bans {
 			if !slices.Contains(b.in, name) {
 				continue
@@ -162,6 +169,11 @@ func TestEveryRuleHasItsReason(t *testing.T) {
 			}
 		}
 	}
+	for name := range strangers {
+		if _, known := rooms[name]; !known {
+			t.Errorf("strangers binds %s, which has no row", name)
+		}
+	}
 	for _, b := range bans {
 		if b.why == "" {
 			t.Errorf("the ban of %v says no reason", b.imports)
@@ -190,7 +202,12 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 		"a driver learns HTTP":      {[]pkg{{ImportPath: at("internal/sqlite"), Imports: []string{"net/http"}}}, "internal/sqlite imports net/http"},
 		"a program takes a helper":  {[]pkg{{ImportPath: at("cmd/proxy"), Imports: []string{at("internal/pgtest")}}}, "test helper internal/pgtest"},
 		"a room takes a helper":     {[]pkg{{ImportPath: at("internal/sealed"), Imports: []string{at("internal/faultproxy")}}}, "test helper internal/faultproxy"},
-		"a new package":             {[]pkg{{ImportPath: at("internal/utilities")}}, "internal/utilities has no row"},
+		"clients pay for a library": {[]pkg{{ImportPath: at("client"), Imports: []string{"github.com/google/uuid"}}}, "client imports github.com/google/uuid"},
+		"the other SDK by a detour": {[]pkg{
+			{at("client/minios3"), []string{at("client")}, []string{at("client"), "github.com/aws/aws-sdk-go-v2/service/s3"}},
+			{at("client"), []string{"github.com/aws/aws-sdk-go-v2/service/s3"}, []string{"github.com/aws/aws-sdk-go-v2/service/s3"}},
+		}, "client/minios3 → client imports github.com/aws/aws-sdk-go-v2/service/s3"},
+		"a new package": {[]pkg{{ImportPath: at("internal/utilities")}}, "internal/utilities has no row"},
 		"testing by a detour": {[]pkg{
 			{at("cmd/proxy"), []string{at("internal/proxy")}, []string{at("internal/proxy"), "testing"}},
 			{at("internal/proxy"), []string{"testing"}, []string{"testing"}},

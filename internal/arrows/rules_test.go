@@ -18,6 +18,8 @@ var rooms = map[string]room{
 	"internal/pause":  {nil, "pause points are named in every layer and so stand below all of them"},
 	"internal/object": {nil, "the vocabulary of objects is shared by all layers and so stands below them"},
 
+	"internal/boottime": {nil, "leases of the service and of its clients are judged by one reading of the clocks, which knows neither"},
+
 	"internal/auth":    {[]string{"internal/fence"}, "a principal may carry scope and token; how it was verified is not its matter"},
 	"internal/session": {[]string{"internal/auth", "internal/fence"}, "what a session carries is sealed and opened here; who judges it, and who asked over which API, is not its matter"},
 	"internal/events":  {[]string{"internal/fence"}, "one vocabulary of what happened; who looks at it is not its matter"},
@@ -29,7 +31,7 @@ var rooms = map[string]room{
 	"internal/sqlite":   {driver, "a driver has statements and no rules"},
 
 	"internal/locks":  {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/pause"}, "leases are decided by the state, over whatever database and whatever API"},
-	"internal/guards": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/pause"}, "guards are leased and adopted through the state and the seat of the ways to write"},
+	"internal/guards": {[]string{"internal/boottime", "internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/pause"}, "guards are leased and adopted through the state and the seat of the ways to write"},
 	"internal/sealed": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/upstream", "internal/pause"}, "the sealed way to write: it never learns which database commits, nor which API asked"},
 
 	"internal/upstream":    {[]string{"internal/object", "internal/sigv4", "internal/pause"}, "the store's side signs and sends; scopes and tokens are none of its business"},
@@ -43,7 +45,7 @@ var rooms = map[string]room{
 	"cmd/proxy":      {all, "the program is wiring"},
 	"migrations":     {nil, "schemas are text"},
 
-	"client":          {nil, "clients of the lock service must not pull the service into their builds"},
+	"client":          {[]string{"internal/boottime"}, "clients of the lock service must not pull the service into their builds; the clock is a leaf of two small files"},
 	"client/awss3":    {[]string{"client"}, "nobody's build pulls in what it does not use"},
 	"client/minios3":  {[]string{"client"}, "nobody's build pulls in what it does not use"},
 	"internal/arrows": {nil, "it judges and takes no part"},
@@ -94,7 +96,17 @@ var bans = []ban{
 	{[]string{"internal/sqlite"}, []string{"github.com/jackc/pgx/"}, true, "one dialect, one package"},
 	{[]string{"client", "client/awss3", "client/minios3"}, sqlImports, true, "a helper for clients brings no database into their builds"},
 	{[]string{"client"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/", "github.com/minio/"}, true, "of the SDKs, the client takes the signer and nothing else"},
-	{[]string{"client/minios3"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config"}, true, "nobody's build pulls in the other SDK"},
+	{[]string{"client/minios3"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"client", "client/awss3"}, []string{"github.com/minio/"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"cmd/proxy", "internal/proxy"}, []string{"testing", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/anishathalye/porcupine"}, true, "what tests are made of is no part of the program"},
+}
+
+// strangers are the packages of other modules that a package may import
+// directly, for those that others build with: whatever else they reached would
+// come through these.
+var strangers = map[string][]string{
+	"client":            {"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/signer/v4"},
+	"client/awss3":      {"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/signer/v4", "github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/smithy-go/middleware", "github.com/aws/smithy-go/transport/http"},
+	"client/minios3":    {"github.com/minio/minio-go/v7", "github.com/minio/minio-go/v7/pkg/credentials"},
+	"internal/boottime": {"golang.org/x/sys/unix"},
 }

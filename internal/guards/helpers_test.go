@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/s3fence/s3fence/internal/boottime"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/memory"
@@ -48,22 +49,22 @@ func (c *clock) step(wall, awake time.Duration) {
 	c.now, c.awake = c.now.Add(wall), c.awake+awake
 }
 
-func (c *clock) clock() guards.Clock {
-	return guards.Clock{
+func (c *clock) clock() boottime.Clock {
+	return boottime.Clock{
 		Now:   func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now },
 		Awake: func() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.awake },
 	}
 }
 
 // bubbleClock is the fake time of a synctest bubble on every clock.
-func bubbleClock() guards.Clock {
+func bubbleClock() boottime.Clock {
 	start := time.Now()
-	return guards.Clock{Now: time.Now, Awake: func() time.Duration { return time.Since(start) }}
+	return boottime.Clock{Now: time.Now, Awake: func() time.Duration { return time.Since(start) }}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func newList(r guards.Registry, c guards.Clock) *guards.List {
+func newList(r guards.Registry, c boottime.Clock) *guards.List {
 	return guards.NewList(r, uuid.New(), lease, guards.ListOptions{Clock: c, Logger: quiet()})
 }
 

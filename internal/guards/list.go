@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/s3fence/s3fence/internal/boottime"
 	"github.com/s3fence/s3fence/internal/fence"
 )
 
@@ -29,8 +30,8 @@ type ListOptions struct {
 	// Grace bounds how long a flight may go on after a guard covered its key;
 	// DefaultGrace where zero. It never outlives the flight's lease.
 	Grace time.Duration
-	// Clock judges the lease; SystemClock where its fields are nil.
-	Clock Clock
+	// Clock judges the lease; boottime.System where its fields are nil.
+	Clock boottime.Clock
 	// Logger is told when the lease is lost and had again; slog.Default() where
 	// nil.
 	Logger *slog.Logger
@@ -43,7 +44,7 @@ type List struct {
 	proxy    uuid.UUID
 	lease    time.Duration
 	grace    time.Duration
-	clock    Clock
+	clock    boottime.Clock
 	log      *slog.Logger
 
 	// current is nil until the first renewal.
@@ -67,7 +68,7 @@ type List struct {
 // are immutable.
 type held struct {
 	guards *fence.Guards
-	asked  instant
+	asked  boottime.Instant
 }
 
 // NewList makes a list that has no lease yet: call Refresh or Run. proxy must
@@ -77,7 +78,7 @@ func NewList(registry Registry, proxy uuid.UUID, lease time.Duration, o ListOpti
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
 	}
-	system := SystemClock()
+	system := boottime.System()
 	if o.Clock.Now == nil {
 		o.Clock.Now = system.Now
 	}
@@ -99,7 +100,7 @@ func NewList(registry Registry, proxy uuid.UUID, lease time.Duration, o ListOpti
 // mutation that relies on the list alone passes twice.
 func (l *List) Current() (*fence.Guards, error) {
 	h := l.current.Load()
-	if h == nil || l.clock.quickly(h.asked) >= l.lease || l.closed.Load() {
+	if h == nil || l.clock.Quickly(h.asked) >= l.lease || l.closed.Load() {
 		return nil, ErrLeaseOver
 	}
 	return h.guards, nil
@@ -117,7 +118,7 @@ func (l *List) Known() *fence.Guards {
 
 // valid judges a lease by all clocks.
 func (l *List) valid(h *held) bool {
-	return h != nil && !l.closed.Load() && l.clock.fully(h.asked) < l.lease
+	return h != nil && !l.closed.Load() && l.clock.Since(h.asked) < l.lease
 }
 
 // Run renews the lease every third of it until ctx ends, sooner when a renewal
@@ -222,7 +223,7 @@ func (l *List) ask(ctx context.Context) (changed bool, err error) {
 	if l.blocking.Load() == 0 && known > l.acked {
 		l.acked = known
 	}
-	asked := l.clock.instant()
+	asked := l.clock.Instant()
 	version, list, err := l.registry.RenewGuards(ctx, l.proxy, l.acked, asking)
 	switch {
 	case err != nil:
@@ -250,7 +251,7 @@ func sameGuard(g, h fence.Guard) bool {
 // install puts a changed list into force. The order matters: new flights must
 // meet the new guards before the running ones are looked through, and a flight
 // that is covered must not be lent the new lease for a moment.
-func (l *List) install(guards *fence.Guards, asked instant) {
+func (l *List) install(guards *fence.Guards, asked boottime.Instant) {
 	old := l.current.Load()
 	if old == nil {
 		l.current.Store(&held{guards, asked})
@@ -259,7 +260,7 @@ func (l *List) install(guards *fence.Guards, asked instant) {
 	l.current.Store(&held{guards, old.asked})
 	// After a gap in the lease guards may have come and gone unseen.
 	lapsed := !l.valid(old)
-	left := min(l.grace, l.lease-l.clock.fully(old.asked))
+	left := min(l.grace, l.lease-l.clock.Since(old.asked))
 	l.flights.each(func(f *Flight) {
 		if f.bound.Load() == nil && (lapsed || f.coveredBy(guards)) {
 			l.blocking.Add(1)

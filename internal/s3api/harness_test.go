@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/boottime"
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
@@ -207,7 +208,7 @@ func newBench(t testing.TB, store *upstream.Client, list []fence.Guard, change .
 	b := &bench{store: store, clock: &clock{}, reg: &registry{version: 1, list: list}}
 	b.fake = newFake(store)
 	b.raise = func(scope string, token fence.Token) { b.fake.grant(scope, token, false) }
-	b.list = guards.NewList(b.reg, uuid.New(), testLease, guards.ListOptions{Clock: guards.Clock{Now: b.clock.now, Awake: func() time.Duration { return 0 }}})
+	b.list = guards.NewList(b.reg, uuid.New(), testLease, guards.ListOptions{Clock: boottime.Clock{Now: b.clock.now, Awake: func() time.Duration { return 0 }}})
 	if err := b.list.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}

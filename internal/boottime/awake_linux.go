@@ -1,4 +1,4 @@
-package guards
+package boottime
 
 import (
 	"time"

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package guards
+package boottime
 
 import "time"
 
