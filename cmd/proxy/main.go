@@ -75,7 +75,7 @@ token stale, 5 service unreachable.`,
 		return usage("%v; see %s --help", err, c.CommandPath())
 	})
 	parent(root,
-		newDev(), newServe(), newMigrate(), newConfig(), newVersion(),
+		newDev(), newDemo(), newDemoWorker(), newServe(), newMigrate(), newConfig(), newVersion(),
 		newLock(), newGuard(), newScope())
 	return root
 }
