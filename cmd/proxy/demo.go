@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +39,7 @@ It ends with exit code 1 when either act ends otherwise than told here.`,
 		Args: takes(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.TTL < demo.LeastTTL || o.TTL > demo.MostTTL {
-				return usage("--ttl %v is not within %v and %v", o.TTL, demo.LeastTTL, demo.MostTTL)
+				return usage("--ttl %v is not from %v to %v", o.TTL, demo.LeastTTL, demo.MostTTL)
 			}
 			if c.Flags().Changed("ascii") {
 				o.ASCII = &ascii
@@ -53,7 +52,7 @@ It ends with exit code 1 when either act ends otherwise than told here.`,
 			return demo.Run(c.Context(), o)
 		},
 	}
-	c.Flags().DurationVar(&o.TTL, "ttl", demo.UsualTTL, "length of the leases, "+demo.LeastTTL.String()+" to "+time.Minute.String())
+	c.Flags().DurationVar(&o.TTL, "ttl", demo.UsualTTL, "length of the leases, "+demo.LeastTTL.String()+" to "+demo.MostTTL.String())
 	c.Flags().StringVar(&o.Redis, "redis", "", `URL of a Redis for the first act, or "`+demo.NoRedis+`" for the stand-in (default: look for one)`)
 	c.Flags().BoolVar(&ascii, "ascii", false, "draw in ASCII, which is what happens anyway unless the output is a UTF-8 terminal")
 	return c

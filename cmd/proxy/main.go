@@ -62,7 +62,8 @@ that have been replaced: every grant of a lock comes with a number, the fencing
 token, and a write under a lower number than the highest granted is refused,
 however late it arrives.
 
-Try it with nothing else installed:   s3fence dev
+See it happen, with nothing else installed:   s3fence demo
+Try it with your own clients:                 s3fence dev
 
 Commands that talk to a proxy (lock, guard, scope) find it by S3FENCE_ENDPOINT or
 AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS tools would use.

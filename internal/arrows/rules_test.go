@@ -39,6 +39,7 @@ var rooms = map[string]room{
 		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
 
 	"internal/proxy": {all, "the wiring, and nothing but the wiring, knows everything"},
+	"internal/demo":  {[]string{"client", "internal/proxy"}, "it shows what a user sees: the service as it is wired, and the public client; no rule may be bent for a show"},
 	"cmd/proxy":      {all, "the program is wiring"},
 	"migrations":     {nil, "schemas are text"},
 

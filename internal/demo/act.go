@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,9 +18,9 @@ const (
 
 // act is one way to work under a lock.
 type act struct {
-	title, lock string
-	place       lockPlace
-	object      object
+	title  string
+	place  lockPlace
+	object object
 	// fenced says how the act should end: the late write refused, nothing lost.
 	// Otherwise something that was acknowledged is gone.
 	fenced bool
@@ -67,19 +68,19 @@ func (d *director) perform(ctx context.Context, a act) (*play, error) {
 	// From here on nothing but the freeze keeps her from writing.
 	p.send(ann, order{Go: true})
 	p.order(bob, bobAdds, false)
-	if err := p.until(ctx, bob, released, lost); err != nil {
+	if err := p.until(ctx, bob, over...); err != nil {
 		return p, err
 	}
 	if err := rest(ctx, p.pace()); err != nil {
 		return p, err
 	}
+	// Said before it is done: what she does then may be heard before the kernel
+	// tells that she goes on.
+	p.happened(event{time.Since(p.began), ann, report{Step: continued}})
 	if err := p.workers[ann].signal(unix.SIGCONT); err != nil {
 		return p, fmt.Errorf("waking ann: %w", err)
 	}
-	if err := p.until(ctx, ann, continued); err != nil {
-		return p, err
-	}
-	if err := p.until(ctx, ann, refused, released, lost); err != nil {
+	if err := p.until(ctx, ann, over...); err != nil {
 		return p, err
 	}
 	if p.last(ann).Step == refused {
@@ -88,7 +89,7 @@ func (d *director) perform(ctx context.Context, a act) (*play, error) {
 		}
 		// What the message says: take the lock again.
 		p.order(ann, annAdds, false)
-		if err := p.until(ctx, ann, refused, released, lost); err != nil {
+		if err := p.until(ctx, ann, over...); err != nil {
 			return p, err
 		}
 	}
@@ -116,6 +117,9 @@ func (p *play) order(who, line string, hold bool) {
 	p.send(who, order{Name: who, Line: line, Lock: p.place, Object: p.object, Work: p.pace(), Hold: hold})
 }
 
+// over are the steps that end a job which does not fail.
+var over = []step{refused, released, lost}
+
 // until follows the story until a worker has come to one of these steps.
 func (p *play) until(ctx context.Context, who string, steps ...step) error {
 	for {
@@ -129,15 +133,10 @@ func (p *play) until(ctx context.Context, who string, steps ...step) error {
 			return err
 		}
 		e := event{max(0, n.when.Sub(p.began)), n.who, n.report}
-		if p.frozen[e.who] && e.Step != continued && e.Step != ended {
+		if p.frozen[e.who] && e.Step != ended {
 			return fmt.Errorf("%w: %s did something while frozen: %s", ErrUnexpected, e.who, e.Step)
 		}
-		p.frozen[e.who] = e.Step == stopped
-		p.events = append(p.events, e)
-		if s, text := p.tell(e); text != "" {
-			p.stage.print(p.stage.look.inLane(e.at, e.who, s, text)...)
-		}
-		p.stage.show(p.status())
+		p.happened(e)
 		switch e.Step {
 		case ended:
 			return fmt.Errorf("%s (process %d) ended, which nobody asked for: %s", e.who, p.workers[e.who].pid, e.Text)
@@ -150,12 +149,25 @@ func (p *play) until(ctx context.Context, who string, steps ...step) error {
 				return err
 			}
 		}
-		for _, s := range steps {
-			if e.who == who && e.Step == s {
-				return nil
-			}
+		if e.who == who && slices.Contains(steps, e.Step) {
+			return nil
 		}
 	}
+}
+
+// happened records an event and tells it.
+func (p *play) happened(e event) {
+	switch e.Step {
+	case stopped:
+		p.frozen[e.who] = true
+	case continued:
+		p.frozen[e.who] = false
+	}
+	p.events = append(p.events, e)
+	if s, text := p.tell(e); text != "" {
+		p.stage.put(p.stage.look.inLane(e.at, e.who, s, text)...)
+	}
+	p.stage.show(p.status())
 }
 
 // look reads the object, after a write of who.

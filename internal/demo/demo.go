@@ -23,7 +23,7 @@ import (
 const (
 	UsualTTL = 2 * time.Second
 	LeastTTL = time.Second
-	MostTTL  = time.Minute
+	MostTTL  = 30 * time.Second
 )
 
 const (
@@ -74,7 +74,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer runtime.UnlockOSThread()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer heed(cancel)()
+	unheed := heed(cancel)
+	defer unheed()
 	ctx, stop := context.WithTimeoutCause(ctx, patience+leases*o.TTL, ErrTooLong)
 	defer stop()
 

@@ -19,7 +19,7 @@
 //     what the workers were answered. When an act ends otherwise than it should,
 //     [Run] says so and fails with [ErrUnexpected].
 //   - The order of the story rests on messages between the processes and on what
-//     the kernel reports of them (stopped, continued, ended), never on pauses. The
+//     the kernel reports of them (stopped, ended), never on pauses. The
 //     pauses there are let people read.
 //   - Nothing else is needed, and nothing stays: state and objects lie in a
 //     temporary folder, the servers listen on loopback. However the demo ends, by

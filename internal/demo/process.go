@@ -48,8 +48,8 @@ type process struct {
 }
 
 // launch starts a program in a folder. line is called with each line of its
-// standard output, changed when it stops, goes on and ends, each from a goroutine
-// of its own.
+// standard output, changed when it stops and when it ends, each from a
+// goroutine of its own.
 func launch(name, program string, args []string, folder string, line func(string), changed func(change)) (*process, error) {
 	var files []*os.File
 	closeAll := func() {
@@ -142,7 +142,7 @@ func (p *process) look() change {
 	var status unix.WaitStatus
 	// Under the lock, lest a signal reach a process that has taken the number over.
 	p.mu.Lock()
-	pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG|unix.WUNTRACED|unix.WCONTINUED, nil)
+	pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG|unix.WUNTRACED, nil)
 	p.reaped = err != nil && !errors.Is(err, unix.EINTR) || pid == p.pid && (status.Exited() || status.Signaled())
 	reaped := p.reaped
 	p.mu.Unlock()
@@ -158,8 +158,6 @@ func (p *process) look() change {
 		return change{}
 	case status.Stopped():
 		return change{step: stopped}
-	case status.Continued():
-		return change{step: continued}
 	}
 	return change{}
 }

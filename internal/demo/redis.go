@@ -107,7 +107,7 @@ func (p redisPlace) forget(key string) error {
 	defer cancel()
 	conn, err := p.dial(ctx)
 	if err == nil {
-		defer conn.Close()
+		defer conn.Close() //nolint:errcheck // what it was for is done, or failed
 		_, err = redis.DoContext(conn, ctx, "DEL", key)
 	}
 	if err != nil {

@@ -58,7 +58,7 @@ func (s *stage) run() {
 	redraw := time.NewTicker(redrawEvery)
 	defer redraw.Stop()
 	drawn, broken := "", false
-	put := func(text string) {
+	write := func(text string) {
 		if broken {
 			return
 		}
@@ -67,25 +67,25 @@ func (s *stage) run() {
 			s.failed(errors.Join(errNobodyReads, err))
 		}
 	}
-	clear := func() {
+	erase := func() {
 		if drawn != "" {
-			put(eraseLine)
+			write(eraseLine)
 			drawn = ""
 		}
 	}
 	for {
 		select {
 		case line, ok := <-s.lines:
-			clear()
+			erase()
 			if !ok {
 				return
 			}
-			put(line + "\n")
+			write(line + "\n")
 		case <-redraw.C:
 			if now := s.now(); now == "" {
-				clear()
+				erase()
 			} else if now != drawn {
-				put(eraseLine + now)
+				write(eraseLine + now)
 				drawn = now
 			}
 		}
@@ -111,8 +111,8 @@ func (s *stage) show(f func() string) {
 	s.status = f
 }
 
-// print prints lines that are no wider than the output.
-func (s *stage) print(lines ...string) {
+// put prints lines that are no wider than the output.
+func (s *stage) put(lines ...string) {
 	for _, l := range lines {
 		s.lines <- strings.TrimRight(l, " ")
 	}
@@ -121,7 +121,7 @@ func (s *stage) print(lines ...string) {
 // say prints a text, broken into lines.
 func (s *stage) say(st style, text string) {
 	for _, l := range wrap(text, s.look.width()) {
-		s.print(s.look.paint(st, l))
+		s.put(s.look.paint(st, l))
 	}
 }
 

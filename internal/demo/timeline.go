@@ -84,7 +84,7 @@ func (p *play) timeline() timeline {
 				last := &lease.spans[len(lease.spans)-1]
 				last.end = min(last.end, e.at)
 			}
-			if slices.Contains([]step{refused, released, lost, lapsed}, e.Step) {
+			if slices.Contains(over, e.Step) {
 				finish(e.at)
 			}
 		}
@@ -151,11 +151,8 @@ func drawTimeline(l look, t timeline, end time.Duration) []string {
 // scale draws the axis, with a tick for a round number of seconds.
 func scale(l look, width int, end time.Duration, column func(time.Duration) int) []string {
 	every := 500 * time.Millisecond
-	for _, factor := range []time.Duration{2, 2, 5, 2, 3, 2} {
-		if column(every) >= 8 {
-			break
-		}
-		every *= factor
+	for column(every) < 8 {
+		every *= 2
 	}
 	numbers, line := []rune(strings.Repeat(" ", width+8)), slices.Repeat([]rune{l.draw(axis)}, width)
 	for at := time.Duration(0); at <= end; at += every {

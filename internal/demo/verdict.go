@@ -30,7 +30,7 @@ func (p *play) judge() verdict {
 			if len(missing(own, v.final)) > 0 {
 				v.gone, v.by = append(v.gone, own...), append(v.by, e.who)
 			}
-		case e.Step == refused && e.Status == http.StatusPreconditionFailed && e.Code == stale:
+		case e.who == cast[0].name && e.Step == refused && e.Status == http.StatusPreconditionFailed && e.Code == stale:
 			v.refusals = append(v.refusals, e)
 		}
 	}
