@@ -94,6 +94,7 @@ var bans = []ban{
 	{[]string{"internal/sqlite"}, []string{"github.com/jackc/pgx/"}, true, "one dialect, one package"},
 	{[]string{"client", "client/awss3", "client/minios3"}, sqlImports, true, "a helper for clients brings no database into their builds"},
 	{[]string{"client"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/", "github.com/minio/"}, true, "of the SDKs, the client takes the signer and nothing else"},
+	{[]string{"client", "client/awss3", "client/minios3", "internal/proxy"}, []string{"github.com/gomodule/"}, true, "the demo has a Redis, the service has none"},
 	{[]string{"client/minios3"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"client", "client/awss3"}, []string{"github.com/minio/"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"cmd/proxy", "internal/proxy"}, []string{"testing", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/anishathalye/porcupine"}, true, "what tests are made of is no part of the program"},

@@ -99,7 +99,7 @@ func (d *director) perform(ctx context.Context, a act) (*play, error) {
 
 // pace is how long a job takes, and how long people have to read: well below the
 // lease.
-func (p *play) pace() time.Duration { return p.place.TTL * 3 / 10 }
+func (p *play) pace() time.Duration { return p.options.TTL * 3 / 10 }
 
 // rest lets people read.
 func rest(ctx context.Context, d time.Duration) error {
@@ -143,7 +143,7 @@ func (p *play) until(ctx context.Context, who string, steps ...step) error {
 		case failed:
 			return fmt.Errorf("%s: %s", e.who, e.Text)
 		case lapsed:
-			return fmt.Errorf("%w: the lease of %s was over too early: this machine is too busy for a lease of %v; try --ttl %v", ErrUnexpected, e.who, p.place.TTL, 5*p.place.TTL)
+			return fmt.Errorf("%w: the lease of %s was over too early: this machine is too busy for a lease of %v; try --ttl %v", ErrUnexpected, e.who, p.options.TTL, min(5*p.options.TTL, MostTTL))
 		case written, refused:
 			if err := p.look(ctx, e.who); err != nil {
 				return err

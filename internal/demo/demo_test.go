@@ -121,8 +121,9 @@ func TestPlay(t *testing.T) {
 		}
 		assert.Less(t, frozen, leaseEnds)
 		assert.Greater(t, thawed, leaseEnds)
-		// The lease is known to end by ann's clock, with some time on the way.
-		assert.InDelta(t, leaseEnds.Seconds(), bobHas.Seconds(), 1)
+		// By ann's clock the lease ends no later than for the lock; her report was
+		// some time on its way.
+		assert.Greater(t, bobHas, leaseEnds-UsualTTL/4)
 	}
 }
 
