@@ -7,7 +7,7 @@
 // make e2e builds the programs and runs everything. go test ./e2e/ builds them
 // itself, once for each run; S3FENCE_TEST_BIN names a folder with s3fence,
 // s3fence-race and s3fence-armed to use instead. What a test needs and does not
-// find (aws, boto3, pgbouncer) fails it with the command that installs it;
+// find (aws, boto3, pgbouncer, redis-server) fails it with what to install;
 // nothing is skipped.
 //
 // # The harness

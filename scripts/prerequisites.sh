@@ -36,6 +36,7 @@ missing() {
 	need curl curl
 	need aws awscli
 	need python3 python3
+	need redis-server redis-server # the demo's lock recipe is run against it
 	postgres || packages+=(postgresql-15)
 	boto3 || packages+=(python3-boto3)
 }

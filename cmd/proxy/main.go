@@ -62,7 +62,8 @@ that have been replaced: every grant of a lock comes with a number, the fencing
 token, and a write under a lower number than the highest granted is refused,
 however late it arrives.
 
-Try it with nothing else installed:   s3fence dev
+See it happen, with nothing else installed:   s3fence demo
+Try it with your own clients:                 s3fence dev
 
 Commands that talk to a proxy (lock, credentials, guard, scope) find it by S3FENCE_ENDPOINT or
 AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS tools would use.
@@ -75,7 +76,7 @@ token stale, 5 service unreachable.`,
 		return usage("%v; see %s --help", err, c.CommandPath())
 	})
 	parent(root,
-		newDev(), newServe(), newMigrate(), newConfig(), newVersion(),
+		newDev(), newDemo(), newDemoWorker(), newServe(), newMigrate(), newConfig(), newVersion(),
 		newLock(), newCredentials(), newGuard(), newScope())
 	return root
 }

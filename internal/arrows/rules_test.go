@@ -42,6 +42,7 @@ var rooms = map[string]room{
 		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
 
 	"internal/proxy": {all, "the wiring, and nothing but the wiring, knows everything"},
+	"internal/demo":  {[]string{"client", "internal/proxy"}, "it shows what a user sees: the service as it is wired, and the public client; no rule may be bent for a show"},
 	"cmd/proxy":      {all, "the program is wiring"},
 	"migrations":     {nil, "schemas are text"},
 
@@ -97,6 +98,7 @@ var bans = []ban{
 	{[]string{"client", "client/awss3", "client/minios3"}, sqlImports, true, "a helper for clients brings no database into their builds"},
 	{[]string{"client"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/", "github.com/minio/"}, true, "of the SDKs, the client takes the signer and nothing else"},
 	{[]string{"client/minios3"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/"}, true, "nobody's build pulls in the other SDK"},
+	{[]string{"client", "client/awss3", "client/minios3", "internal/proxy"}, []string{"github.com/gomodule/"}, true, "the demo has a Redis, the service has none"},
 	{[]string{"client", "client/awss3"}, []string{"github.com/minio/"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"cmd/proxy", "internal/proxy"}, []string{"testing", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/anishathalye/porcupine"}, true, "what tests are made of is no part of the program"},
 }

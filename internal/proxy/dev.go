@@ -33,6 +33,13 @@ type DevOptions struct {
 	Options
 }
 
+// Embedded is the way to the object store of [NewDev] past the fence.
+type Embedded struct{ Endpoint, AccessKey, SecretKey string }
+
+// Embedded is for those who show what happens without the fence; empty unless
+// the proxy is NewDev's. Nothing tells it to clients.
+func (p *Proxy) Embedded() Embedded { return p.embedded }
+
 // NewDev makes a proxy with everything embedded: an SQLite state and an object
 // store, both durable, in one directory. The store listens on a loopback port
 // of its own, with a key that is drawn anew at each start, so that what goes
@@ -92,6 +99,7 @@ func NewDev(ctx context.Context, o DevOptions) (_ *Proxy, err error) {
 	// The proxy is closed before what it stands on.
 	p.closers = append(closers, p.closers...)
 	p.ensure = p.ensureDemo
+	p.embedded = Embedded{Endpoint: "http://" + l.Addr().String(), AccessKey: key, SecretKey: secret}
 	return p, nil
 }
 

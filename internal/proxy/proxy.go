@@ -71,6 +71,7 @@ type Proxy struct {
 	server   *http.Server
 	phase    atomic.Value // phase
 	serving  chan struct{}
+	embedded Embedded
 	// closers run in reverse order, once.
 	closers   []func()
 	closeOnce sync.Once
