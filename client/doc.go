@@ -23,6 +23,6 @@
 // # What this package does not do
 //
 // It does not renew in the background and does not retry, except that
-// [Client.Acquire] asks again while its wait lasts. It imports nothing of the
+// [Client.Acquire] asks again while its wait lasts, keeping its place in the line. It imports nothing of the
 // service's inside; of the AWS SDK only the signer.
 package client
