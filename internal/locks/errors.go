@@ -81,7 +81,7 @@ func (e *HeldError) Error() string {
 	case e.Position > 0:
 		s += fmt.Sprintf("; place %d of %d in the line is yours", e.Position, e.Waiting)
 	case e.Waiting > 0:
-		s += fmt.Sprintf("; in the line: %d", e.Waiting)
+		s += fmt.Sprintf("; %d in the line before you", e.Waiting)
 	}
 	return s + ". Wait for it, or take it by force: s3fence lock take"
 }

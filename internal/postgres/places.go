@@ -78,12 +78,14 @@ ON CONFLICT (scope, holder, ticket) DO UPDATE SET
        owner = excluded.owner, until = excluded.until, visit = excluded.visit, proxy = excluded.proxy
 RETURNING ` + placeColumns
 
-// sweepLine drops lapsed places of one line, so that whoever looks for its head
-// passes few of them. It waits for nobody: the row of keepPlace is locked, and two
-// that wait for each other's rows would be a deadlock.
+// sweepLine drops the lapsed places at the head of a line, which everyone who looks
+// for the head must pass; it looks at no others. It waits for nobody: the row of
+// keepPlace is locked, and two that wait for each other's rows would be a deadlock.
 const sweepLine = `
 DELETE FROM places WHERE (scope, turn) IN (
-       SELECT scope, turn FROM places WHERE scope = $1 AND until <= clock_timestamp()
+       SELECT scope, turn FROM places
+        WHERE scope = $1 AND until <= clock_timestamp()
+          AND turn < (SELECT turn FROM places WHERE scope = $1 AND until > clock_timestamp() ORDER BY turn LIMIT 1)
         ORDER BY turn LIMIT $2 FOR UPDATE SKIP LOCKED)`
 
 // sweepAtOnce bounds sweepLine. Each place swept was taken once, so taking them

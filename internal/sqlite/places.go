@@ -30,15 +30,15 @@ const (
 	takePlaceSQL = `INSERT INTO places (scope, holder, ticket, owner, since, until, visit, proxy) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 	RETURNING ` + placeReturned
 	placeReturned = `scope, holder, ticket, turn, owner, since, until, visit, proxy`
-	// sweepLineSQL drops what has lapsed, so that whoever looks for a line's head
-	// passes little of it.
-	sweepLineSQL = `DELETE FROM places WHERE scope = ? AND until <= ?`
+	// sweepLineSQL drops what has lapsed at the head of a line, which everyone who
+	// looks for the head must pass.
+	sweepLineSQL = `DELETE FROM places WHERE scope = ?1 AND until <= ?2
+	AND turn < (SELECT turn FROM places WHERE scope = ?1 AND until > ?2 ORDER BY turn LIMIT 1)`
+	dropPlaceSQL = `DELETE FROM places WHERE scope = ? AND holder = ? AND ticket = ?`
 
 	dropVisitSQL = `DELETE FROM places WHERE scope = ? AND holder = ? AND ticket = ? AND visit IS ?`
 	endVisitSQL  = `UPDATE places SET until = ?, visit = NULL, proxy = NULL
 	WHERE scope = ? AND holder = ? AND ticket = ? AND visit IS ?`
-
-	dropPlaceSQL = `DELETE FROM places WHERE scope = ? AND holder = ? AND ticket = ?`
 )
 
 func scanPlace(scan scan) (p state.Place, err error) {
@@ -86,15 +86,18 @@ func (s *Store) KeepPlace(ctx context.Context, p state.Place, d time.Duration) (
 		if err != nil || found {
 			return err
 		}
-		if err := w.run(sweepLineSQL, scope, w.now.UnixMicro()); err != nil {
+		if err := w.run(dropPlaceSQL, scope, p.Holder, p.Ticket); err != nil {
 			return err
 		}
 		kept, found, err = optional(w.session, takePlaceSQL, scanPlace,
 			scope, p.Holder, p.Ticket, p.Owner, w.now.UnixMicro(), until, idColumn(p.Visit), idColumn(p.Proxy))
-		if err == nil && !found {
-			err = fmt.Errorf("%w: a place in the line of %s was not written", state.ErrUnavailable, p.Scope)
+		if err != nil {
+			return err
 		}
-		return err
+		if !found {
+			return fmt.Errorf("%w: a place in the line of %s was not written", state.ErrUnavailable, p.Scope)
+		}
+		return w.run(sweepLineSQL, scope, w.now.UnixMicro())
 	})
 	if err != nil {
 		return state.Place{}, err
