@@ -489,6 +489,70 @@ func TestLaterCallOfATicketHasThePlace(t *testing.T) {
 	})
 }
 
+// Nor is it granted anything at the end of its wait, if the lock is free by then.
+func TestEarlierCallOfATicketEndsInVain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, locks.Options{})
+		l := w.acquire(w.ask("ann"))
+		got := make(chan error, 1)
+		go func() {
+			r := w.ticket("bob")
+			r.Wait = 5 * time.Second
+			_, err := w.locks.Acquire(context.Background(), r)
+			got <- err
+		}()
+		synctest.Wait()
+		// A call that has come since, to a process that is slow to notice its turn.
+		id := state.PlaceID{Scope: l.Scope, Holder: "bob", Ticket: "bob"}
+		_, err := w.state.KeepPlace(t.Context(), state.Place{PlaceID: id, Visit: uuid.New()}, time.Minute)
+		require.NoError(t, err)
+		require.NoError(t, w.locks.Release(t.Context(), l.Scope, l.Mark.Token, "ann"))
+		require.ErrorIs(t, <-got, locks.ErrHeld)
+		assert.Equal(t, fence.Token(1), w.mark())
+		assert.Equal(t, []string{"bob"}, w.line())
+	})
+}
+
+// What happens between a call's first look and the taking of its place is not
+// missed: a release, or a grant to another call of its ticket.
+func TestBetweenLookAndPlace(t *testing.T) {
+	t.Parallel()
+	for name, between := range map[string]func(w *world, other *locks.Service){
+		"a release": func(*world, *locks.Service) {},
+		"the ticket is granted the lock elsewhere": func(w *world, other *locks.Service) {
+			r := w.ticket("bob")
+			r.Wait = 0
+			l, err := other.Acquire(w.t.Context(), r)
+			require.NoError(w.t, err)
+			require.Equal(w.t, fence.Token(2), l.Mark.Token)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var w *world
+				var other *locks.Service
+				var armed atomic.Bool
+				w = newWorld(t, locks.Options{}, memory.WithFaults(func(at memory.Stage) error {
+					if at == memory.Writing && armed.CompareAndSwap(true, false) {
+						require.NoError(t, w.locks.Release(t.Context(), scope(t, "s3://data/jobs/"), 1, "ann"))
+						between(w, other)
+					}
+					return nil
+				}))
+				other = w.service(locks.Options{})
+				w.acquire(w.ask("ann"))
+				armed.Store(true)
+				begun := time.Now()
+				assert.Equal(t, fence.Token(2), w.acquire(w.ticket("bob")).Mark.Token)
+				assert.Zero(t, time.Since(begun))
+				assert.Empty(t, w.line())
+			})
+		})
+	}
+}
+
 // The lock is taken by force while 50 wait: they go on waiting, in their order.
 func TestTakenByForceWhileFiftyWait(t *testing.T) {
 	t.Parallel()
