@@ -538,6 +538,7 @@ func TestBetweenLookAndPlace(t *testing.T) {
 					if at == memory.Writing && armed.CompareAndSwap(true, false) {
 						require.NoError(t, w.locks.Release(t.Context(), scope(t, "s3://data/jobs/"), 1, "ann"))
 						between(w, other)
+						synctest.Wait() // whoever was woken by that has looked
 					}
 					return nil
 				}))

@@ -295,12 +295,14 @@ func testPlaces(t *testing.T, s Subject) {
 		if s.Advance == nil {
 			t.Skip("this state's clock cannot be moved")
 		}
-		sc, sc2 := scopeOf(b, "lapse/"), scopeOf(b, "lapse2/")
+		sc, sc2, sc3 := scopeOf(b, "lapse/"), scopeOf(b, "lapse2/"), scopeOf(b, "lapse3/")
+		alone := keep(t, st, placeID(sc3, "ann", "t"))
 		ann := keep(t, st, placeID(sc, "ann", "t"))
 		keep(t, st, placeID(sc, "bob", "t"))
 		gone := keep(t, st, placeID(sc2, "ann", "t"))
 		s.Advance(t, 48*time.Hour)
 		require.Empty(t, line(t, st, sc))
+		require.Greater(t, keep(t, st, alone.PlaceID).Turn, alone.Turn, "who comes back before anybody else, too")
 		cid := keep(t, st, placeID(sc, "cid", "t"))
 		again := keep(t, st, ann.PlaceID)
 		require.Greater(t, again.Turn, cid.Turn, "who was away for too long begins again")
