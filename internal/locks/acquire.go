@@ -27,10 +27,10 @@ type Request struct {
 	TTL time.Duration
 	// Wait is how long to wait for a lock that is held, up to MaxWait.
 	Wait time.Duration
-	// Ticket names the request's place in the line over its calls: at most MaxTicket
-	// printable ASCII characters other than the space. It counts for its scope and
-	// holder only. Whoever asks with it is told how the place stands, and whoever
-	// asks again while the lease stands that was granted to it is given that lease.
+	// Ticket names one acquisition over its calls, and so its place in the line: at
+	// most MaxTicket printable ASCII characters other than the space. It counts for
+	// its scope and holder only. While a lease stands that was granted to it, whoever
+	// asks with it, as the same owner, is given that lease: choose it at random.
 	Ticket string
 	// Keep is how long the place of a Ticket is kept after the call was refused, up
 	// to MaxKeep.
@@ -160,9 +160,10 @@ func taken(g fence.Guard, row *state.Scope, now time.Time) *HeldError {
 }
 
 // ticketHolds reports whether the lease was granted to the request's own ticket:
-// to a call whose answer was lost.
+// to a call whose answer was lost. The owner is compared too: a ticket that two
+// hosts share by mistake must not make both of them holders under one token.
 func (r *Request) ticketHolds(row *state.Scope, now time.Time) bool {
-	return r.Ticket != "" && row.Held(now) && granted(row) == r.place()
+	return r.Ticket != "" && row.Held(now) && granted(row) == r.place() && row.Last.Owner == r.Owner
 }
 
 // Take grants the lock on a scope to the caller whoever holds it. The caller has

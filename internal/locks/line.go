@@ -53,6 +53,7 @@ type line struct {
 // waiter is one call that waits.
 type waiter struct {
 	id    state.PlaceID
+	owner string
 	visit uuid.UUID
 	// turn is the place's, zero until it is taken; under the lines' mu.
 	turn int64
@@ -69,8 +70,8 @@ func (w *waiter) signal(err error) {
 }
 
 // join adds a call and sees to it that somebody looks.
-func (s *Service) join(g fence.Guard, id state.PlaceID, visit uuid.UUID) (*waiter, error) {
-	l := &s.lines
+func (s *Service) join(g fence.Guard, r *Request) (*waiter, error) {
+	l, id := &s.lines, r.place()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := l.of[id.Scope]
@@ -81,8 +82,8 @@ func (s *Service) join(g fence.Guard, id state.PlaceID, visit uuid.UUID) (*waite
 	if len(ln.visits) >= MaxLine {
 		return nil, fmt.Errorf("%w: %d calls wait for %s in this proxy already", ErrCrowded, len(ln.visits), id.Scope)
 	}
-	w := &waiter{id: id, visit: visit, wake: make(chan error, 1)}
-	ln.guard, ln.visits[visit], ln.tickets[id] = g, w, w
+	w := &waiter{id: id, owner: r.Owner, visit: r.visit, wake: make(chan error, 1)}
+	ln.guard, ln.visits[w.visit], ln.tickets[id] = g, w, w
 	if !l.watching {
 		l.watching = true
 		go s.watch()
@@ -248,7 +249,7 @@ func (ln *line) judge(v *state.View, sc fence.Scope, answered time.Time) {
 	}
 	row := v.Scope(sc, g.Writes)
 	// The lock was granted to a call of this ticket that went elsewhere.
-	if w := ln.tickets[granted(&row)]; w != nil && row.Held(v.Now) {
+	if w := ln.tickets[granted(&row)]; w != nil && row.Held(v.Now) && row.Last.Owner == w.owner {
 		w.signal(nil)
 		return
 	}

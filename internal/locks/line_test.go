@@ -419,6 +419,12 @@ func TestTicketFindsItsLease(t *testing.T) {
 		_, err = w.locks.Acquire(t.Context(), eve)
 		require.ErrorIs(t, err, locks.ErrHeld)
 
+		// Two hosts that share a ticket by mistake are not one holder.
+		twin := r
+		twin.Owner, twin.Wait, twin.Keep = "ann@another", 0, 0
+		_, err = w.locks.Acquire(t.Context(), twin)
+		require.ErrorIs(t, err, locks.ErrHeld)
+
 		// Once the lease is over the ticket asks afresh.
 		require.NoError(t, w.locks.Release(t.Context(), r.Scope, 1, "ann"))
 		assert.Equal(t, fence.Token(2), w.acquire(r).Mark.Token)

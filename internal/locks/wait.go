@@ -62,7 +62,7 @@ func (s *Service) wait(ctx context.Context, g fence.Guard, r Request) (_ Lease, 
 	over := time.NewTimer(r.Wait)
 	defer over.Stop()
 	// Before the place is taken, so that nobody finds its turn and wakes nobody.
-	w, err := s.join(g, r.place(), r.visit)
+	w, err := s.join(g, &r)
 	if err != nil {
 		return Lease{}, 0, err
 	}
