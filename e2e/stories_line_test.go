@@ -347,8 +347,8 @@ func TestLockDelay(t *testing.T) {
 		if c.DSN == "" && c.Store == nil {
 			pattern = c.Scope("*/")
 		}
-		a.CLI("guard", "set", pattern, "--lock-delay", "3s").Must(t)
-		assert.Contains(t, a.CLI("guard", "list").Must(t), "3s")
+		a.CLI("guard", "set", pattern, "--lock-delay", "2s").Must(t)
+		assert.Contains(t, a.CLI("guard", "list").Must(t), "2s")
 		token := a.Acquire(t, scope, "ann")
 		a.release(t, token)
 		token = a.Acquire(t, scope, "bob") // not after a release
@@ -357,7 +357,7 @@ func TestLockDelay(t *testing.T) {
 		begun := time.Now()
 		next := c.last().CLI("lock", "acquire", scope, "--owner", "next", "--wait", "30s")
 		next.Must(t)
-		assert.GreaterOrEqual(t, time.Since(begun), 3*time.Second)
+		assert.GreaterOrEqual(t, time.Since(begun), 2*time.Second)
 		assert.Contains(t, next.Stderr, "waiting for "+scope)
 		lockCall(t, a, "take", map[string]any{"scope": scope, "owner": "crashed", "ttl": "1s", "reason": "a test"}).Want(t, 200)
 		require.Eventually(t, func() bool {

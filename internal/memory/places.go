@@ -74,9 +74,8 @@ func (s *Store) KeepPlace(ctx context.Context, p state.Place, d time.Duration) (
 		}
 		return old.PlaceID == p.PlaceID || !lives
 	})
-	line := append(s.lines[p.Scope], p)
-	slices.SortFunc(line, func(a, b state.Place) int { return cmp.Compare(a.Turn, b.Turn) })
-	s.lines[p.Scope] = line
+	s.lines[p.Scope] = append(s.lines[p.Scope], p)
+	slices.SortFunc(s.lines[p.Scope], func(a, b state.Place) int { return cmp.Compare(a.Turn, b.Turn) })
 	return p, nil
 }
 
