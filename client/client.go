@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -138,12 +137,16 @@ func (c *Client) failure(resp *http.Response, answer []byte) error {
 		RequestID string `json:"request_id"`
 		Holder    json.RawMessage
 		Highest   int64
+		Position  int
+		Waiting   int
+		DelayMS   int64 `json:"delay_ms"`
 	}
 	if err := json.Unmarshal(answer, &e); err != nil || e.Code == "" {
 		return fmt.Errorf("%w: %s does not answer as s3fence does: HTTP %d", ErrUnreachable, c.base, resp.StatusCode)
 	}
 	out := &Error{Status: resp.StatusCode, Code: e.Code, Message: e.Message, RequestID: e.RequestID, Highest: e.Highest}
 	if e.Code == "LockHeld" {
+		out.Position, out.Waiting, out.Delay = e.Position, e.Waiting, time.Duration(e.DelayMS)*time.Millisecond
 		var h holderJSON
 		if json.Unmarshal(e.Holder, &h) == nil {
 			out.Holder = h.holder()
@@ -151,5 +154,3 @@ func (c *Client) failure(resp *http.Response, answer []byte) error {
 	}
 	return out
 }
-
-func isHeld(err error) bool { return errors.Is(err, ErrHeld) }

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // What an error of this package is, for errors.Is.
 var (
-	// ErrHeld: somebody else holds the lock. Error.Holder says who.
+	// ErrHeld: somebody else holds the lock, or came before. Error.Holder says who
+	// holds it.
 	ErrHeld = errors.New("lock held")
 	// ErrLost: the lease is over or the token below the mark. Stop working.
 	ErrLost = errors.New("lock lost")
@@ -45,8 +47,14 @@ type Error struct {
 	// Message is for people: what, where, and what to do.
 	Message   string
 	RequestID string
-	// Holder is set with ErrHeld.
+	// Holder is set with ErrHeld where somebody holds the lock; nil where it is kept
+	// for those who came before, or where a Delay runs.
 	Holder *Holder
+	// Delay is what is left of the guard's lock_delay, with ErrHeld.
+	Delay time.Duration
+	// Position is the place in the line that the caller's ticket has, 1 for the next
+	// and zero for none; Waiting is how many wait. With ErrHeld.
+	Position, Waiting int
 	// Highest is the mark, with ErrLost and ErrStale.
 	Highest int64
 }

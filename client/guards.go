@@ -20,6 +20,9 @@ type Guard struct {
 	Issuer string `json:"issuer,omitempty"`
 	// MaxJump bounds how far one request raises an external issuer's mark.
 	MaxJump int64 `json:"max_jump,omitempty"`
+	// LockDelay, such as 15s, is how long nobody is granted a lock after a lease on it
+	// ran out; up to 1h, 0s for none.
+	LockDelay string `json:"lock_delay,omitempty"`
 	// State is pending, active or removing; answers only.
 	State string `json:"state,omitempty"`
 	// Created is when it was added; answers only.
@@ -41,7 +44,7 @@ func (c *Client) AddGuard(ctx context.Context, g Guard) (Guard, error) {
 	return c.guard(ctx, guardTime, http.MethodPost, g)
 }
 
-// SetGuard changes tokens or max_jump of a guard.
+// SetGuard changes tokens, max_jump or lock_delay of a guard.
 func (c *Client) SetGuard(ctx context.Context, g Guard) (Guard, error) {
 	return c.guard(ctx, callTime, http.MethodPatch, g)
 }

@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// maxWait is the longest that the service waits in one call.
-const maxWait = 50 * time.Second
-
 // Lease is a lock as it was granted or renewed.
 type Lease struct {
 	// Scope is s3://bucket/prefix/, Token the fencing token.
@@ -56,20 +53,20 @@ type Scope struct {
 	LastAt    time.Time
 	// Holder is nil where nobody holds the lock.
 	Holder *Holder
-	// Queue is how many wait for it in the process that answered.
-	Queue int
+	// Queue is how many wait for it, over all proxies; Waiters are the first of
+	// them, ten at most, in order.
+	Queue   int
+	Waiters []Waiter
 }
 
-// Acquisition asks for a lock.
-type Acquisition struct {
-	Scope string
-	// Owner is a label for people, such as user@host.
-	Owner string
-	// TTL is the length of the lease, 1 s to 24 h; the service's default, 30 s,
-	// where zero.
-	TTL time.Duration
-	// Wait is how long to wait for a lock that is held; any length.
-	Wait time.Duration
+// Waiter is somebody in the line for a lock.
+type Waiter struct {
+	AccessKey string `json:"access_key"`
+	Owner     string `json:"owner"`
+	// Since is when it took its place, by the clock of the service's database.
+	Since time.Time `json:"since"`
+	// Calling says that a call waits now; otherwise its place is kept for the next.
+	Calling bool `json:"calling"`
 }
 
 type leaseJSON struct {
@@ -109,6 +106,8 @@ type lockBody struct {
 	Token  int64  `json:"token,omitempty"`
 	TTL    string `json:"ttl,omitempty"`
 	Wait   string `json:"wait,omitempty"`
+	Ticket string `json:"ticket,omitempty"`
+	Keep   string `json:"keep,omitempty"`
 	To     int64  `json:"to,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -118,23 +117,6 @@ func text(d time.Duration) string {
 		return ""
 	}
 	return d.String()
-}
-
-// Acquire takes a lock, or fails with [ErrHeld] when it is still held after the
-// wait. If ctx ends while the answer is under way the lock may have been
-// granted; it is free again when the lease is over.
-//
-// The deadline of the lease counts from the beginning of the call that got it,
-// waiting included: renew once before starting to work.
-func (c *Client) Acquire(ctx context.Context, a Acquisition) (Lease, error) {
-	until := time.Now().Add(a.Wait)
-	for {
-		wait := min(max(time.Until(until), 0), maxWait)
-		l, err := c.lease(ctx, callTime+wait, "locks/acquire", lockBody{Scope: a.Scope, Owner: a.Owner, TTL: text(a.TTL), Wait: text(wait)})
-		if !isHeld(err) || !time.Now().Before(until) {
-			return l, err
-		}
-	}
 }
 
 // Take takes a lock by force, whoever holds it; that needs the right admin. The
@@ -195,6 +177,7 @@ func (c *Client) List(ctx context.Context, prefix, after string, limit int) (sco
 			LastAt     time.Time `json:"last_at"`
 			Holder     *holderJSON
 			Queue      int
+			Waiters    []Waiter
 		}
 		Next string
 	}
@@ -202,7 +185,7 @@ func (c *Client) List(ctx context.Context, prefix, after string, limit int) (sco
 		return nil, "", err
 	}
 	for _, s := range out.Scopes {
-		sc := Scope{Scope: s.Scope, Mark: s.Mark, Generation: max(s.Generation, 1), LastOwner: s.LastOwner, LastAt: s.LastAt, Queue: s.Queue}
+		sc := Scope{Scope: s.Scope, Mark: s.Mark, Generation: max(s.Generation, 1), LastOwner: s.LastOwner, LastAt: s.LastAt, Queue: s.Queue, Waiters: s.Waiters}
 		if s.Holder != nil {
 			sc.Holder = s.Holder.holder()
 		}

@@ -28,6 +28,7 @@ Adding the same guard again is fine, and goes on where an earlier call was cut
 off.`,
 		Example: `  s3fence guard add 's3://data/tenants/*/'
   s3fence guard add s3://data/config/ --tokens none
+  s3fence guard add s3://data/reports/ --lock-delay 15s
   s3fence guard add s3://data/ext/ --issuer external --max-jump 1000`,
 		Args: takes(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -58,6 +59,7 @@ off.`,
 func ruleFlags(c *cobra.Command, g *client.Guard) {
 	c.Flags().StringVar(&g.Tokens, "tokens", "", "whether writes carry a token: required, optional or none")
 	c.Flags().Int64Var(&g.MaxJump, "max-jump", 0, "how far one request may raise the mark of an external issuer")
+	c.Flags().StringVar(&g.LockDelay, "lock-delay", "", "how long nobody is granted a lock after a lease ran out, such as 15s; up to 1h (default 0s)")
 }
 
 func newGuardSet() *cobra.Command {
@@ -65,12 +67,12 @@ func newGuardSet() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "set PATTERN",
-		Short:   "Change tokens or max-jump of a guard",
+		Short:   "Change tokens, max-jump or lock-delay of a guard",
 		Example: "  s3fence guard set s3://data/config/ --tokens optional",
 		Args:    takes(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if g.Tokens == "" && g.MaxJump == 0 {
-				return usage("nothing to change: use --tokens or --max-jump")
+			if g.Tokens == "" && g.MaxJump == 0 && g.LockDelay == "" {
+				return usage("nothing to change: use --tokens, --max-jump or --lock-delay")
 			}
 			s, err := remote(c.Context())
 			if err != nil {
@@ -115,13 +117,13 @@ func newGuardList() *cobra.Command {
 				}
 				return printJSON(c, list)
 			}
-			rows := [][]string{{"PATTERN", "STATE", "WRITES", "TOKENS", "ISSUER", "MAX JUMP"}}
+			rows := [][]string{{"PATTERN", "STATE", "WRITES", "TOKENS", "ISSUER", "MAX JUMP", "LOCK DELAY"}}
 			for _, g := range list {
 				jump := "-"
 				if g.Issuer == "external" {
 					jump = number(g.MaxJump)
 				}
-				rows = append(rows, []string{g.Pattern, g.State, g.Writes, g.Tokens, g.Issuer, jump})
+				rows = append(rows, []string{g.Pattern, g.State, g.Writes, g.Tokens, g.Issuer, jump, orDash(g.LockDelay)})
 			}
 			return table(c.OutOrStdout(), rows)
 		},

@@ -57,7 +57,8 @@ func newLockAcquire() *cobra.Command {
 		Use:   "acquire SCOPE",
 		Short: "Take a lock and print its fencing token",
 		Long: `acquire takes the lock of a scope and prints the token, alone, on standard
-output. A lock that somebody else holds ends with exit code 3, after --wait. The
+output. A lock that somebody else holds ends with exit code 3, after --wait. Those
+who wait are served in the order in which they came, and told how they stand. The
 lock is free again after --ttl unless it is renewed.
 
 With --env it prints, for a shell to evaluate, what makes every request of the aws
@@ -77,7 +78,7 @@ S3FENCE_SCOPE and S3FENCE_TOKEN.`,
 			if err != nil {
 				return err
 			}
-			a.Scope = args[0]
+			a.Scope, a.Watch = args[0], sayWaiting(c)
 			l, err := s.Acquire(c.Context(), a)
 			if err != nil {
 				return err
@@ -229,10 +230,10 @@ func newLockList() *cobra.Command {
 			if asJSON {
 				return printJSON(c, scopesOut(held))
 			}
-			rows := [][]string{{"SCOPE", "TOKEN", "OWNER", "HOLDER", "LEFT", "WAITING"}}
+			rows := [][]string{{"SCOPE", "TOKEN", "OWNER", "HOLDER", "LEFT", "WAITING", "NEXT"}}
 			for _, sc := range held {
 				h := sc.Holder
-				rows = append(rows, []string{sc.Scope, number(h.Token), orDash(h.Owner), h.AccessKey, h.ExpiresIn.Truncate(time.Second).String(), number(int64(sc.Queue))})
+				rows = append(rows, []string{sc.Scope, number(h.Token), orDash(h.Owner), h.AccessKey, h.ExpiresIn.Truncate(time.Second).String(), number(int64(sc.Queue)), nextInLine(sc)})
 			}
 			return table(c.OutOrStdout(), rows)
 		},

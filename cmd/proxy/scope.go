@@ -27,6 +27,8 @@ type scopeOut struct {
 	LastAt     time.Time  `json:"last_at,omitzero"`
 	Holder     *holderOut `json:"holder,omitempty"`
 	Queue      int        `json:"queue"`
+	// Waiters are the first of the queue.
+	Waiters []waiterOut `json:"waiters,omitempty"`
 }
 
 type holderOut struct {
@@ -40,7 +42,7 @@ type holderOut struct {
 func scopesOut(list []client.Scope) []scopeOut {
 	out := make([]scopeOut, 0, len(list))
 	for _, s := range list {
-		o := scopeOut{s.Scope, s.Mark, s.Generation, s.LastOwner, s.LastAt, nil, s.Queue}
+		o := scopeOut{s.Scope, s.Mark, s.Generation, s.LastOwner, s.LastAt, nil, s.Queue, waitersOut(s.Waiters)}
 		if h := s.Holder; h != nil {
 			o.Holder = &holderOut{h.AccessKey, h.Owner, h.Token, h.GrantedAt, h.ExpiresAt}
 		}
@@ -130,8 +132,7 @@ func newScopeShow() *cobra.Command {
 			} else {
 				rows = append(rows, []string{"held by", "nobody"})
 			}
-			rows = append(rows, []string{"waiting", number(int64(sc.Queue))})
-			return table(c.OutOrStdout(), rows)
+			return table(c.OutOrStdout(), append(rows, waiterRows(sc)...))
 		},
 	}
 	jsonFlag(c, &asJSON)

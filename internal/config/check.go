@@ -269,6 +269,9 @@ func (c *checker) guards() {
 		if g.MaxJump < 1 {
 			c.fail(key+".max_jump", "it must be at least 1", "%d is too small", g.MaxJump)
 		}
+		if g.LockDelay != 0 && (g.Issuer == "external" || g.Tokens == "none") {
+			c.fail(key+".lock_delay", "leave it out", "no locks are granted under this guard")
+		}
 	}
 }
 

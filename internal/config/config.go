@@ -156,6 +156,8 @@ type Guard struct {
 	// MaxJump is zero where the guard names none; Load then fills in the
 	// configuration's.
 	MaxJump int64 `key:"max_jump" min:"1"`
+	// LockDelay is how long nobody is granted a lock after a lease on it ran out.
+	LockDelay time.Duration `key:"lock_delay" default:"0s" min:"0s" max:"1h"`
 }
 
 // Limits bound what requests may use.

@@ -50,7 +50,7 @@ credentials:
     buckets: ["*"]
     unfenced: allow
 guards:
-  - pattern: s3://data/jobs/*/
+  - {pattern: s3://data/jobs/*/, lock_delay: 15s}
   - {pattern: s3://my.logs/ext/, issuer: external, tokens: optional, max_jump: 10}
 guard_lease: 5s
 collect_after: 1d12h
@@ -79,8 +79,8 @@ func TestLoad(t *testing.T) {
 	assert.Equal(t, "deny", c.Credentials[0].Unfenced)
 	assert.Equal(t, "allow", c.Credentials[1].Unfenced)
 	assert.Equal(t, []Guard{
-		{"s3://data/jobs/*/", "sealed", "required", "s3fence", 1 << 32},
-		{"s3://my.logs/ext/", "sealed", "optional", "external", 10},
+		{"s3://data/jobs/*/", "sealed", "required", "s3fence", 1 << 32, 15 * time.Second},
+		{"s3://my.logs/ext/", "sealed", "optional", "external", 10, 0},
 	}, c.Guards)
 	assert.Equal(t, 5*time.Second, c.GuardLease)
 	assert.Equal(t, 36*time.Hour, c.CollectAfter)
@@ -162,6 +162,10 @@ func TestProblems(t *testing.T) {
 		{"nothing like it", minimal + "xylophone: 1\n", nil, []string{"s3fence.yaml:4: xylophone: there is no such key; the keys here are listen, "}},
 		{"in place", minimal + "guards:\n  - pattern: s3://data/\n    writes: in-place\n", nil,
 			[]string{"s3fence.yaml:6: guards[0].writes: in-place is not available in this version; use sealed"}},
+		{"a delay of locks that nobody grants", minimal + "guards:\n  - pattern: s3://data/\n    tokens: none\n    lock_delay: 15s\n", nil,
+			[]string{"s3fence.yaml:7: guards[0].lock_delay: no locks are granted under this guard; leave it out"}},
+		{"a delay without end", minimal + "guards:\n  - pattern: s3://data/\n    lock_delay: 2h\n", nil,
+			[]string{"s3fence.yaml:6: guards[0].lock_delay: 2h is too long; it may be from 0s to 1h"}},
 		{"all together", "listen: nonsense\nstate: mysql://x\nguard_lease: 1h\nlog: {level: loud}\n", nil, []string{
 			"s3fence.yaml: upstreams: it is missing: there is no store to keep objects in; name one with endpoint, access_key and secret_key",
 			"s3fence.yaml: credentials: it is missing: no client could sign in; add one with access_key, secret_key, rights and buckets",

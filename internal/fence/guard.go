@@ -55,6 +55,9 @@ const (
 // unless the guard says otherwise.
 const DefaultMaxJump = 1 << 32
 
+// MaxLockDelay is the longest lock delay of a guard.
+const MaxLockDelay = time.Hour
+
 // Guard is the rule that makes keys belong to scopes.
 type Guard struct {
 	ID      GuardID
@@ -65,15 +68,18 @@ type Guard struct {
 	// MaxJump bounds how far one request may raise the mark of an external
 	// issuer; at least 1. The first token of a fresh scope is not bound by it.
 	MaxJump int64
-	State   GuardState
-	Created time.Time
+	// LockDelay is how long nobody is granted a lock after a lease on it ran out;
+	// up to MaxLockDelay. It orders what a fence cannot reach, see package locks.
+	LockDelay time.Duration
+	State     GuardState
+	Created   time.Time
 }
 
 // SameRule reports whether two guards, apart from identity and state, say the
 // same.
 func (g Guard) SameRule(h Guard) bool {
 	return g.Pattern.String() == h.Pattern.String() && g.Writes == h.Writes &&
-		g.Tokens == h.Tokens && g.Issuer == h.Issuer && g.MaxJump == h.MaxJump
+		g.Tokens == h.Tokens && g.Issuer == h.Issuer && g.MaxJump == h.MaxJump && g.LockDelay == h.LockDelay
 }
 
 // Rule is the guard's settings as one line for people.
@@ -81,6 +87,9 @@ func (g Guard) Rule() string {
 	s := fmt.Sprintf("writes=%s tokens=%s issuer=%s", g.Writes, g.Tokens, g.Issuer)
 	if g.Issuer == External {
 		s += fmt.Sprintf(" max_jump=%d", g.MaxJump)
+	}
+	if g.LockDelay != 0 {
+		s += fmt.Sprintf(" lock_delay=%v", g.LockDelay)
 	}
 	return s
 }

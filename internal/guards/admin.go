@@ -175,15 +175,16 @@ func stamp(now, earlier time.Time) time.Time {
 
 // Change is what Set changes; nil fields stay.
 type Change struct {
-	Tokens  *fence.Tokens
-	MaxJump *int64
+	Tokens    *fence.Tokens
+	MaxJump   *int64
+	LockDelay *time.Duration
 	// Writes and Issuer are here to be refused with their reason.
 	Writes *fence.Writes
 	Issuer *fence.Issuer
 }
 
 // Set changes the settings of an active guard that may change while it judges:
-// tokens and max_jump. It returns once the change is committed; writes are
+// tokens, max_jump and lock_delay. It returns once the change is committed; writes are
 // judged by it from that moment in every proxy, since they read the guard's row
 // in the transaction that commits them.
 func (a *Admin) Set(ctx context.Context, p fence.Pattern, c Change) (fence.Guard, error) {
@@ -210,6 +211,9 @@ func (a *Admin) Set(ctx context.Context, p fence.Pattern, c Change) (fence.Guard
 	}
 	if c.MaxJump != nil {
 		now.MaxJump = *c.MaxJump
+	}
+	if c.LockDelay != nil {
+		now.LockDelay = *c.LockDelay
 	}
 	if err := check(now); err != nil {
 		return fence.Guard{}, err
@@ -288,6 +292,10 @@ func check(g fence.Guard) error {
 		return fmt.Errorf("%w %s: issuer is %q; it may be s3fence or external", ErrInvalid, g.Pattern, g.Issuer)
 	case g.MaxJump < 1:
 		return fmt.Errorf("%w %s: max_jump is %d; it must be at least 1", ErrInvalid, g.Pattern, g.MaxJump)
+	case g.LockDelay < 0 || g.LockDelay > fence.MaxLockDelay:
+		return fmt.Errorf("%w %s: lock_delay is %v; it may be from 0s to %v", ErrInvalid, g.Pattern, g.LockDelay, fence.MaxLockDelay)
+	case g.LockDelay != 0 && (g.Issuer != fence.Own || g.Tokens == fence.None):
+		return fmt.Errorf("%w %s: lock_delay is %v, and no locks are granted there (issuer %s, tokens %s); leave it at 0s", ErrInvalid, g.Pattern, g.LockDelay, g.Issuer, g.Tokens)
 	}
 	return nil
 }

@@ -45,12 +45,17 @@ func TestAddRefusesWhatCannotBe(t *testing.T) {
 		{"unknown tokens", with("s3://b-b/", func(g *fence.Guard) { g.Tokens = "x" }), guards.ErrInvalid, "tokens"},
 		{"unknown issuer", with("s3://b-b/", func(g *fence.Guard) { g.Issuer = "x" }), guards.ErrInvalid, "issuer"},
 		{"negative jump", with("s3://b-b/", func(g *fence.Guard) { g.MaxJump = -1 }), guards.ErrInvalid, "max_jump"},
+		{"negative delay", with("s3://b-b/", func(g *fence.Guard) { g.LockDelay = -1 }), guards.ErrInvalid, "lock_delay"},
+		{"endless delay", with("s3://b-b/", func(g *fence.Guard) { g.LockDelay = time.Hour + 1 }), guards.ErrInvalid, "from 0s to 1h0m0s"},
+		{"delay without locks", with("s3://b-b/", func(g *fence.Guard) { g.LockDelay, g.Tokens = 1, fence.None }), guards.ErrInvalid, "no locks are granted there"},
+		{"delay of other issuers", with("s3://b-b/", func(g *fence.Guard) { g.LockDelay, g.Issuer = 1, fence.External }), guards.ErrInvalid, "issuer external"},
 		{"parent", guard(t, "s3://data/"), guards.ErrOverlap, "s3://data/tenants/*/"},
 		{"child", guard(t, "s3://data/tenants/a/b/"), guards.ErrOverlap, "s3://data/tenants/*/"},
 		{"one of the template", guard(t, "s3://data/tenants/a/"), guards.ErrOverlap, "s3://data/tenants/*/"},
 		{"crossing template", guard(t, "s3://data/*/x/"), guards.ErrOverlap, "s3://data/*/x/"},
 		{"another rule", with("s3://data/tenants/*/", func(g *fence.Guard) { g.Tokens = fence.None }), guards.ErrDiffers, "tokens=none"},
 		{"another jump", with("s3://data/tenants/*/", func(g *fence.Guard) { g.MaxJump = 5 }), guards.ErrDiffers, "max_jump=5"},
+		{"another delay", with("s3://data/tenants/*/", func(g *fence.Guard) { g.LockDelay = 15 * time.Second }), guards.ErrDiffers, "lock_delay=15s"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -85,7 +90,8 @@ func TestAddSetListRemove(t *testing.T) {
 	require.ErrorIs(t, err, guards.ErrInvalid)
 	_, err = a.Set(t.Context(), pattern(t, "s3://data/x/"), guards.Change{})
 	require.ErrorIs(t, err, guards.ErrNoSuchGuard)
-	set, err := a.Set(t.Context(), g.Pattern, guards.Change{Tokens: &optional, MaxJump: &jump})
+	delay := 15 * time.Second
+	set, err := a.Set(t.Context(), g.Pattern, guards.Change{Tokens: &optional, MaxJump: &jump, LockDelay: &delay})
 	require.NoError(t, err)
 	assert.Equal(t, g.ID, set.ID)
 
@@ -94,6 +100,15 @@ func TestAddSetListRemove(t *testing.T) {
 	require.Len(t, list, 1)
 	assert.Equal(t, fence.Optional, list[0].Tokens)
 	assert.Equal(t, int64(7), list[0].MaxJump)
+	assert.Equal(t, delay, list[0].LockDelay)
+	assert.Equal(t, "writes=sealed tokens=optional issuer=s3fence lock_delay=15s", list[0].Rule())
+	none := fence.None
+	_, err = a.Set(t.Context(), g.Pattern, guards.Change{Tokens: &none})
+	require.ErrorIs(t, err, guards.ErrInvalid, "the delay would do nothing")
+	off := time.Duration(0)
+	set, err = a.Set(t.Context(), g.Pattern, guards.Change{LockDelay: &off})
+	require.NoError(t, err)
+	assert.Zero(t, set.LockDelay)
 
 	require.NoError(t, a.Remove(t.Context(), g.Pattern))
 	require.ErrorIs(t, a.Remove(t.Context(), g.Pattern), guards.ErrNoSuchGuard)

@@ -104,7 +104,17 @@ func answerTo(err error) (answer, string) {
 // extra is what a program may need of an error besides its code.
 func extra(err error) map[string]any {
 	if e, ok := errors.AsType[*locks.HeldError](err); ok {
-		return map[string]any{"scope": e.Scope.String(), "holder": holderOf(e.By)}
+		out := map[string]any{"scope": e.Scope.String(), "waiting": e.Waiting}
+		switch {
+		case e.Delay > 0:
+			out["delay_ms"] = e.Delay.Milliseconds()
+		case e.By.Holder != "":
+			out["holder"] = holderOf(e.By)
+		}
+		if e.Position > 0 {
+			out["position"] = e.Position
+		}
+		return out
 	}
 	if e, ok := errors.AsType[*locks.LostError](err); ok {
 		return map[string]any{"scope": e.Scope.String(), "token": token(e.Token), "highest": token(e.Highest)}

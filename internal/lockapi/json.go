@@ -166,11 +166,24 @@ type scopeJSON struct {
 	LastOwner  string      `json:"last_owner,omitempty"`
 	LastAt     *time.Time  `json:"last_at,omitempty"`
 	Holder     *holderJSON `json:"holder,omitempty"`
-	Queue      int         `json:"queue"`
+	// Queue is how many wait, over all proxies; Waiters are the first of them.
+	Queue   int          `json:"queue"`
+	Waiters []waiterJSON `json:"waiters,omitempty"`
+}
+
+type waiterJSON struct {
+	AccessKey string    `json:"access_key"`
+	Owner     string    `json:"owner"`
+	Since     time.Time `json:"since"`
+	// Calling is false where the place is kept for the next call with its ticket.
+	Calling bool `json:"calling"`
 }
 
 func scopeOf(st locks.Status) scopeJSON {
-	out := scopeJSON{Scope: st.Scope.String(), Mark: token(st.Mark.Token), Generation: later(st.Mark), LastOwner: st.Last.Owner, Queue: st.Line}
+	out := scopeJSON{Scope: st.Scope.String(), Mark: token(st.Mark.Token), Generation: later(st.Mark), LastOwner: st.Last.Owner, Queue: st.Waiting}
+	for _, w := range st.First {
+		out.Waiters = append(out.Waiters, waiterJSON{w.Holder, w.Owner, w.Since.UTC(), w.Calling})
+	}
 	if !st.Last.At.IsZero() {
 		at := st.Last.At.UTC()
 		out.LastAt = &at
@@ -183,17 +196,19 @@ func scopeOf(st locks.Status) scopeJSON {
 }
 
 type guardJSON struct {
-	ID      int64     `json:"id"`
-	Pattern string    `json:"pattern"`
-	Writes  string    `json:"writes"`
-	Tokens  string    `json:"tokens"`
-	Issuer  string    `json:"issuer"`
-	MaxJump int64     `json:"max_jump"`
-	State   string    `json:"state"`
-	Created time.Time `json:"created"`
+	ID      int64  `json:"id"`
+	Pattern string `json:"pattern"`
+	Writes  string `json:"writes"`
+	Tokens  string `json:"tokens"`
+	Issuer  string `json:"issuer"`
+	MaxJump int64  `json:"max_jump"`
+	// LockDelay is written like 15s.
+	LockDelay string    `json:"lock_delay"`
+	State     string    `json:"state"`
+	Created   time.Time `json:"created"`
 }
 
 func guardOf(g fence.Guard) guardJSON {
 	return guardJSON{ID: int64(g.ID), Pattern: g.Pattern.String(), Writes: string(g.Writes), Tokens: string(g.Tokens),
-		Issuer: string(g.Issuer), MaxJump: g.MaxJump, State: string(g.State), Created: g.Created.UTC()}
+		Issuer: string(g.Issuer), MaxJump: g.MaxJump, LockDelay: g.LockDelay.String(), State: string(g.State), Created: g.Created.UTC()}
 }

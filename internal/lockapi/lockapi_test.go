@@ -36,7 +36,7 @@ func TestRoundTrip(t *testing.T) {
 
 	g, err := root.AddGuard(ctx, client.Guard{Pattern: jobs})
 	require.NoError(t, err)
-	assert.Equal(t, client.Guard{Pattern: jobs, Writes: "sealed", Tokens: "required", Issuer: "s3fence", MaxJump: 1 << 32, State: "active", Created: g.Created}, g)
+	assert.Equal(t, client.Guard{Pattern: jobs, Writes: "sealed", Tokens: "required", Issuer: "s3fence", MaxJump: 1 << 32, LockDelay: "0s", State: "active", Created: g.Created}, g)
 	_, err = root.AddGuard(ctx, client.Guard{Pattern: "s3://data/"})
 	require.ErrorIs(t, err, client.ErrConflict)
 

@@ -29,16 +29,16 @@ type route struct {
 
 func (s *server) routes() []route {
 	list := []route{
-		{http.MethodPost, "locks/acquire", "take a lock: scope, owner, ttl, wait", s.acquire, callTime + locks.MaxWait, false},
+		{http.MethodPost, "locks/acquire", "take a lock: scope, owner, ttl, wait, ticket, keep", s.acquire, callTime + locks.MaxWait, false},
 		{http.MethodPost, "locks/renew", "extend a lease: scope, token, ttl", s.renew, callTime, false},
 		{http.MethodPost, "locks/release", "end a lease: scope, token", s.release, callTime, false},
 		{http.MethodPost, "locks/take", "take a lock by force: scope, owner, ttl, reason", s.take, callTime, false},
-		{http.MethodGet, "locks", "scopes with mark and holder: ?prefix, ?after, ?limit", s.list, callTime, false},
+		{http.MethodGet, "locks", "scopes with mark, holder and who waits: ?prefix, ?after, ?limit", s.list, callTime, false},
 		{http.MethodPost, "credentials", "temporary credentials that carry a token: scope, token", s.credentials, callTime, false},
 		{http.MethodPost, "check", "compare a token with the mark: scope, token", s.check, callTime, false},
 		{http.MethodGet, "guards", "the guards", s.guards, callTime, false},
-		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump", s.addGuard, guardTime, false},
-		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump", s.setGuard, callTime, false},
+		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump, lock_delay", s.addGuard, guardTime, false},
+		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump, lock_delay", s.setGuard, callTime, false},
 		{http.MethodDelete, "guards", "remove a guard: pattern", s.removeGuard, guardTime, false},
 		{http.MethodGet, "scopes", "as locks", s.list, callTime, false},
 		{http.MethodPost, "scopes/raise", "raise a mark: scope, to, reason", s.raise, callTime, false},
@@ -82,11 +82,13 @@ func (c *call) onScope(v any, sc *scope, r auth.Right) (fence.Scope, error) {
 }
 
 type acquireBody struct {
-	Scope  scope    `json:"scope"`
-	Owner  string   `json:"owner"`
-	TTL    duration `json:"ttl"`
-	Wait   duration `json:"wait"`
-	Reason string   `json:"reason"`
+	Scope  scope     `json:"scope"`
+	Owner  string    `json:"owner"`
+	TTL    duration  `json:"ttl"`
+	Wait   duration  `json:"wait"`
+	Ticket string    `json:"ticket"`
+	Keep   *duration `json:"keep"`
+	Reason string    `json:"reason"`
 }
 
 // request is the lock that a body asks for. With an Idempotency-Key the repeated
@@ -119,6 +121,15 @@ func (s *server) acquire(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	switch {
+	case b.Ticket == "" && b.Keep != nil:
+		return 0, nil, fmt.Errorf("%w: \"keep\" says how long the place of a \"ticket\" is kept, and there is none", errBadRequest)
+	case b.Ticket != "":
+		r.Ticket, r.Keep = b.Ticket, locks.DefaultKeep
+		if b.Keep != nil {
+			r.Keep = time.Duration(*b.Keep)
+		}
+	}
 	l, err := s.Locks.Acquire(c.Context(), r)
 	return http.StatusOK, leaseOf(l), err
 }
@@ -128,6 +139,9 @@ func (s *server) take(c *call) (int, any, error) {
 	sc, err := c.onScope(&b, &b.Scope, auth.Admin)
 	if err != nil {
 		return 0, nil, err
+	}
+	if b.Ticket != "" || b.Keep != nil {
+		return 0, nil, fmt.Errorf("%w: \"ticket\" and \"keep\" belong to locks/acquire; taking by force passes every line", errBadRequest)
 	}
 	if b.Wait != 0 {
 		return 0, nil, fmt.Errorf("%w: \"wait\" belongs to locks/acquire; taking by force does not wait", errBadRequest)
@@ -291,6 +305,7 @@ type guardBody struct {
 	Tokens  *fence.Tokens `json:"tokens"`
 	Issuer  *fence.Issuer `json:"issuer"`
 	MaxJump *token        `json:"max_jump"`
+	Delay   *duration     `json:"lock_delay"`
 }
 
 // onPattern reads the body and checks that the caller administers the pattern.
@@ -318,6 +333,9 @@ func (s *server) addGuard(c *call) (int, any, error) {
 	if b.MaxJump != nil {
 		g.MaxJump = int64(*b.MaxJump)
 	}
+	if b.Delay != nil {
+		g.LockDelay = time.Duration(*b.Delay)
+	}
 	g, err = s.Guards.Add(c.Context(), g)
 	return http.StatusOK, guardOf(g), err
 }
@@ -339,6 +357,7 @@ func (s *server) setGuard(c *call) (int, any, error) {
 		n := int64(*b.MaxJump)
 		change.MaxJump = &n
 	}
+	change.LockDelay = (*time.Duration)(b.Delay)
 	g, err := s.Guards.Set(c.Context(), p, change)
 	return http.StatusOK, guardOf(g), err
 }

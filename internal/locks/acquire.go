@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
 )
-
-// poll bounds the time between two looks at a held scope: a release in another
-// process is seen that late.
-const poll = 250 * time.Millisecond
 
 // afterGrant bounds what is still done for a grant when its caller has gone.
 const afterGrant = 5 * time.Second
@@ -30,10 +27,30 @@ type Request struct {
 	TTL time.Duration
 	// Wait is how long to wait for a lock that is held, up to MaxWait.
 	Wait time.Duration
+	// Ticket names one acquisition over its calls, and so its place in the line: at
+	// most MaxTicket printable ASCII characters other than the space. It counts for
+	// its scope and holder only. While a lease stands that was granted to it, whoever
+	// asks with it, as the same owner, is given that lease: choose it at random.
+	Ticket string
+	// Keep is how long the place of a Ticket is kept after the call was refused, up
+	// to MaxKeep.
+	Keep time.Duration
 	// Retry, where not nil, identifies the request over its repetitions: of all
 	// that carry it at most one is granted a lock, and the others are given that
 	// lease, or [ErrLost] once it is over.
 	Retry *state.RetryID
+
+	// visit is this call in its place, once it waits.
+	visit uuid.UUID
+}
+
+// place is the request's own. Who has no ticket has a place by its visit alone.
+func (r *Request) place() state.PlaceID {
+	id := state.PlaceID{Scope: r.Scope, Holder: r.Holder, Ticket: r.Ticket}
+	if id.Ticket == "" {
+		id.Ticket = r.visit.String()
+	}
+	return id
 }
 
 func (r *Request) check() error {
@@ -46,11 +63,14 @@ func (r *Request) check() error {
 	if r.Holder == "" {
 		return invalid("no holder is named")
 	}
-	return errors.Join(checkTTL(r.TTL), checkText("owner", r.Owner, MaxOwner))
+	if r.Keep < 0 || r.Keep > MaxKeep {
+		return invalid("keep is %v; it must be from 0 to %v", r.Keep, MaxKeep)
+	}
+	return errors.Join(checkTTL(r.TTL), checkText("owner", r.Owner, MaxOwner), checkTicket(r.Ticket))
 }
 
 // Acquire grants the lock on a scope, under a token above all before it, or
-// fails with [ErrHeld] when it is still held after the wait.
+// fails with [ErrHeld] when it is still held after the wait, or others came first.
 func (s *Service) Acquire(ctx context.Context, r Request) (Lease, error) {
 	if err := r.check(); err != nil {
 		return Lease{}, err
@@ -63,98 +83,94 @@ func (s *Service) Acquire(ctx context.Context, r Request) (Lease, error) {
 }
 
 func (s *Service) acquire(ctx context.Context, g fence.Guard, r Request) (Lease, error) {
-	switch {
-	case r.Wait == 0 && r.Retry == nil:
-		return s.attempt(ctx, g, r)
-	case r.Wait == 0:
-		// Without a look first: the lock may be held by the request's own first try,
-		// which only the transaction knows.
-		return s.grant(ctx, g, r, false, "")
-	case r.Retry != nil:
+	if r.Wait > 0 && r.Retry != nil {
 		if l, found, err := s.earlier(ctx, g, r); found || err != nil {
 			return l, err
 		}
 	}
-	w, err := s.lines.join(r.Scope)
-	if err != nil {
-		return Lease{}, err
+	var lease Lease
+	var err error
+	if r.Wait == 0 && r.Retry != nil {
+		// Without a look first: the lock may be held by the request's own first try,
+		// which only the transaction knows.
+		lease, err = s.grant(ctx, g, r, false, "")
+	} else {
+		lease, err = s.attempt(ctx, g, r)
 	}
-	defer s.lines.leave(r.Scope, w)
-	return s.wait(ctx, g, r, w)
-}
-
-// wait tries until the lock is had, the wait is over or ctx ends.
-func (s *Service) wait(ctx context.Context, g fence.Guard, r Request, w *waiter) (Lease, error) {
-	over := time.Now().Add(r.Wait)
-	for {
-		next := over
-		var last error
-		if s.lines.first(r.Scope, w) {
-			lease, err := s.attempt(ctx, g, r)
-			var held *HeldError
-			switch {
-			case errors.As(err, &held):
-				soon := min(held.By.Left, poll-rand.N(poll/4))
-				if at := time.Now().Add(max(soon, time.Millisecond)); at.Before(over) {
-					next = at
-				}
-			case errors.Is(err, state.ErrBusy):
-				if at := time.Now().Add(poll); at.Before(over) {
-					next = at
-				}
-			default:
-				return lease, err
-			}
-			last = err
-		}
-		timer := time.NewTimer(time.Until(next))
-		select {
-		case <-w.wake:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return Lease{}, fmt.Errorf("waiting for the lock on %s: %w", r.Scope, context.Cause(ctx))
-		}
-		timer.Stop()
-		if !time.Now().Before(over) {
-			if last == nil {
-				// Never first in line: look once, to be able to say who holds it.
-				return s.attempt(ctx, g, r)
-			}
-			if errors.Is(last, ErrHeld) {
-				// The lease may have ended with the wait.
-				return s.attempt(ctx, g, r)
-			}
-			return Lease{}, last
-		}
+	switch {
+	case errors.Is(err, ErrHeld), errors.Is(err, state.ErrBusy) && r.Wait > 0:
+		return s.queue(ctx, g, r, err)
 	}
+	return lease, err
 }
 
 // attempt looks without locking first: a look must not stop the writers of the
 // scope, as the exclusive lock of a grant does.
 func (s *Service) attempt(ctx context.Context, g fence.Guard, r Request) (Lease, error) {
-	v, err := s.state.Read(ctx, state.Query{Guards: []fence.GuardID{g.ID}, Scopes: []fence.Scope{r.Scope}})
+	v, err := s.state.Read(ctx, state.Query{
+		Guards: []fence.GuardID{g.ID}, Scopes: []fence.Scope{r.Scope}, Lines: []fence.Scope{r.Scope}, Absent: s.absent,
+	})
 	if err != nil {
 		return Lease{}, fmt.Errorf("looking at %s: %w", r.Scope, err)
 	}
-	if _, err := locksIn(v, g, r.Scope); err != nil {
+	now, err := locksIn(v, g, r.Scope)
+	if err != nil {
 		return Lease{}, err
 	}
-	if row, ok := v.Scopes[r.Scope]; ok && row.Held(v.Now) {
-		// Of what the caller holds itself, only the transaction knows whether it was
-		// granted to another try of this request.
-		if r.Retry == nil || row.Last.Holder != r.Holder {
-			return Lease{}, heldBy(&row, v.Now)
+	row := v.Scope(r.Scope, now.Writes)
+	// Of what the caller holds itself, only the transaction knows whether it was
+	// granted to another try of this request.
+	if r.Retry == nil || row.Last.Holder != r.Holder || !row.Held(v.Now) {
+		if err := r.refused(v, now, &row); err != nil && !r.ticketHolds(&row, v.Now) {
+			return Lease{}, err
 		}
 	}
 	return s.grant(ctx, g, r, false, "")
+}
+
+// refused says why the request is not granted the lock now, nil where it may be:
+// nobody holds it, no delay runs, and nobody stands before it in the line.
+func (r *Request) refused(v *state.View, g fence.Guard, row *state.Scope) error {
+	head, there := v.Heads[r.Scope]
+	if held := taken(g, row, v.Now); held != nil {
+		if there {
+			held.Waiting = 1 // at least
+		}
+		return held
+	}
+	mine := (r.Ticket != "" || r.visit != uuid.Nil) && head.PlaceID == r.place() && (r.visit == uuid.Nil || head.Visit == r.visit)
+	if there && !mine {
+		return &HeldError{Scope: r.Scope, Waiting: 1}
+	}
+	return nil
+}
+
+// taken says who holds a scope, or what delay runs there; nil where neither is so.
+func taken(g fence.Guard, row *state.Scope, now time.Time) *HeldError {
+	if row.Held(now) {
+		return &HeldError{Scope: row.Scope, By: holding(row, now)}
+	}
+	// A lease that ran out: one that was released, or ended by force, is zero.
+	if !row.LeaseUntil.IsZero() {
+		if left := row.LeaseUntil.Add(g.LockDelay).Sub(now); left > 0 {
+			return &HeldError{Scope: row.Scope, By: holding(row, now), Delay: left}
+		}
+	}
+	return nil
+}
+
+// ticketHolds reports whether the lease was granted to the request's own ticket:
+// to a call whose answer was lost. The owner is compared too: a ticket that two
+// hosts share by mistake must not make both of them holders under one token.
+func (r *Request) ticketHolds(row *state.Scope, now time.Time) bool {
+	return r.Ticket != "" && row.Held(now) && granted(row) == r.place() && row.Last.Owner == r.Owner
 }
 
 // Take grants the lock on a scope to the caller whoever holds it. The caller has
 // the right to; reason says why, in at most MaxReason printable bytes. The lease
 // of the previous holder is over and its token is stale with the commit.
 func (s *Service) Take(ctx context.Context, r Request, reason string) (Lease, error) {
-	r.Wait = 0
+	r.Wait, r.Ticket = 0, ""
 	if err := r.check(); err != nil {
 		return Lease{}, err
 	}
@@ -178,7 +194,7 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 	pause.At(pause.BeforeRaise)
 	err := state.Run(ctx, s.state, &state.Tx{
 		Guards: []fence.GuardID{g.ID}, Scopes: []state.ScopeLock{{Scope: r.Scope, Mode: state.Exclusive}},
-		Retries: r.retries(),
+		Retries: r.retries(), Lines: []fence.Scope{r.Scope}, Absent: s.absent,
 		Decide: func(v *state.View) (state.Changes, error) {
 			g, err := locksIn(v, g, r.Scope)
 			if err != nil {
@@ -188,8 +204,14 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 			if lease, repeated, err = r.repeated(v, &row); repeated || err != nil {
 				return state.Changes{}, err
 			}
-			if row.Held(v.Now) && !force {
-				return state.Changes{}, heldBy(&row, v.Now)
+			if repeated = r.ticketHolds(&row, v.Now); repeated {
+				lease = leaseOf(&row, v.Now)
+				return state.Changes{DropPlaces: []state.PlaceID{r.place()}}, nil
+			}
+			if !force {
+				if err := r.refused(v, g, &row); err != nil {
+					return state.Changes{}, err
+				}
 			}
 			was, now = row, v.Now
 			token, err := draw(v, &row)
@@ -199,9 +221,14 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 			row.Mark = fence.Mark{Generation: row.Mark.Current(), Token: token}
 			row.Last = fence.Grant{Holder: r.Holder, Owner: r.Owner, At: v.Now}
 			row.TTL, row.LeaseUntil = r.TTL, v.Now.Add(r.TTL)
+			row.Ticket = ticketed(token, r.Ticket)
 			begin(&row, v.Now)
 			lease = leaseOf(&row, v.Now)
-			return state.Changes{Scopes: []state.Scope{row}, Retries: r.remember(lease)}, nil
+			c := state.Changes{Scopes: []state.Scope{row}, Retries: r.remember(lease)}
+			if _, there := v.Heads[r.Scope]; r.visit != uuid.Nil || r.Ticket != "" && there {
+				c.DropPlaces = []state.PlaceID{r.place()}
+			}
+			return c, nil
 		},
 	})
 	if err != nil {
@@ -221,7 +248,7 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 		}
 	}
 	s.tell(ctx, e)
-	if r.Retry != nil {
+	if r.Retry != nil || r.Ticket != "" {
 		return s.answer(ctx, lease)
 	}
 	return s.confirm(ctx, lease, r.Holder)
@@ -291,10 +318,6 @@ func (s *Service) stand(ctx context.Context, l Lease) error {
 		return unavailable(fmt.Errorf("the witness for token %d of %s does not stand: %w", l.Mark.Token, l.Scope, err))
 	}
 	return nil
-}
-
-func heldBy(row *state.Scope, now time.Time) error {
-	return &HeldError{row.Scope, holding(row, now)}
 }
 
 func holding(row *state.Scope, now time.Time) Holding {

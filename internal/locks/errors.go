@@ -10,7 +10,8 @@ import (
 
 // Errors of this package. Structs below wrap one of them each.
 var (
-	// ErrHeld: somebody holds the lock, and the wait is over. Ask again later.
+	// ErrHeld: somebody holds the lock, or came first, and the wait is over. Ask
+	// again later.
 	ErrHeld = errors.New("the lock is held")
 	// ErrLost: the lease that the token belonged to is over, or the token is below
 	// the mark. Stop working; acquire again.
@@ -54,12 +55,39 @@ type Holding struct {
 // HeldError wraps [ErrHeld].
 type HeldError struct {
 	Scope fence.Scope
-	By    Holding
+	// By is who holds it. With a Delay it is who held it last; it is zero where the
+	// lock is free and others came first.
+	By Holding
+	// Delay is what is left of the guard's lock delay, where that is the reason.
+	Delay time.Duration
+	// Position is the place that the caller has and keeps, 1 for the next; zero for
+	// none. Waiting is how many wait over all processes, the caller's place counted.
+	Position, Waiting int
 }
 
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("%s is held by %s under token %d for another %s unless renewed. Wait for it, or take it by force: s3fence lock take", e.Scope, named(e.By.Holder, e.By.Owner), e.By.Token, e.By.Left.Round(time.Millisecond))
+	var s string
+	switch {
+	case e.Delay > 0:
+		s = fmt.Sprintf("%s is granted to nobody for another %s: the lease of %s under token %d ran out, and its guard has a lock_delay",
+			e.Scope, e.Delay.Round(time.Millisecond), named(e.By.Holder, e.By.Owner), e.By.Token)
+	case e.By.Holder != "":
+		s = fmt.Sprintf("%s is held by %s under token %d for another %s unless renewed",
+			e.Scope, named(e.By.Holder, e.By.Owner), e.By.Token, e.By.Left.Round(time.Millisecond))
+	default:
+		s = fmt.Sprintf("%s is kept for those who wait for it", e.Scope)
+	}
+	switch {
+	case e.Position > 0:
+		s += fmt.Sprintf("; place %d of %d in the line is yours", e.Position, e.Waiting)
+	case e.Waiting > 0:
+		s += fmt.Sprintf("; %d in the line before you", e.Waiting)
+	}
+	return s + ". Wait for it, or take it by force: s3fence lock take"
 }
+
+// left is when it may be over at the soonest.
+func (e *HeldError) left() time.Duration { return max(e.By.Left, e.Delay) }
 
 // Unwrap is [ErrHeld].
 func (e *HeldError) Unwrap() error { return ErrHeld }

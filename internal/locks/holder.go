@@ -59,7 +59,7 @@ func (s *Service) Release(ctx context.Context, sc fence.Scope, token fence.Token
 	if err != nil {
 		return wrap("releasing the lock on "+sc.String(), err)
 	}
-	s.lines.ended(sc)
+	s.lines.hurry(sc)
 	if released {
 		s.tell(ctx, e)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/pause"
@@ -19,8 +21,19 @@ type Status struct {
 	Last fence.Grant
 	// Held is nil where nobody holds the lock.
 	Held *Holding
-	// Line is how many wait for it in this process.
-	Line int
+	// Waiting is how many wait for it, over all processes; First are the first of
+	// them, MaxWaiters at most, in order.
+	Waiting int
+	First   []Waiter
+}
+
+// Waiter is somebody in a line.
+type Waiter struct {
+	Holder, Owner string
+	// Since is when the place was taken, by the database's clock.
+	Since time.Time
+	// Calling says that a call waits now; otherwise the place is kept for the next.
+	Calling bool
 }
 
 // MaxPage is the most that one List returns.
@@ -38,9 +51,21 @@ func (s *Service) List(ctx context.Context, prefix, after string, limit int) (pa
 	if more = len(rows) > limit; more {
 		rows = rows[:limit]
 	}
+	scopes := make([]fence.Scope, len(rows))
+	for i := range rows {
+		scopes[i] = rows[i].Scope
+	}
+	lines, err := s.state.ListPlaces(ctx, scopes, MaxWaiters, s.absent)
+	if err != nil {
+		return nil, false, fmt.Errorf("listing who waits: %w", err)
+	}
 	for i := range rows {
 		row := &rows[i]
-		st := Status{Scope: row.Scope, Mark: row.Mark, Last: row.Last, Line: s.lines.length(row.Scope)}
+		line := lines[row.Scope]
+		st := Status{Scope: row.Scope, Mark: row.Mark, Last: row.Last, Waiting: line.Length}
+		for _, p := range line.First {
+			st.First = append(st.First, Waiter{p.Holder, p.Owner, p.Since, p.Visit != uuid.Nil})
+		}
 		if row.Held(now) {
 			h := holding(row, now)
 			st.Held = &h
@@ -207,7 +232,7 @@ func (s *Service) remark(ctx context.Context, g fence.Guard, sc fence.Scope, acc
 		return fence.Mark{}, wrap("raising the mark of "+sc.String(), err)
 	}
 	pause.At(pause.AfterRaise)
-	s.lines.ended(sc)
+	s.lines.hurry(sc)
 	s.tell(ctx, e)
 	if s.witness != nil {
 		if err := s.witness.Stand(ctx, sc, mark); err != nil {

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
@@ -25,6 +29,17 @@ const (
 	MaxReason = 1024
 	// MaxLine is how many may wait for one scope in one process.
 	MaxLine = 1024
+	// MaxTicket is the length of a ticket in bytes. MaxKeep is the longest time for
+	// which a place is kept between two calls, DefaultKeep what suits most: a client
+	// that is answered asks again at once, and one whose proxy restarts soon.
+	MaxTicket   = 64
+	MaxKeep     = time.Minute
+	DefaultKeep = 10 * time.Second
+	// MaxWaiters is how many of each line List names.
+	MaxWaiters = 10
+	// DefaultAbsent is how long a proxy may not have been seen while the places of
+	// its calls count.
+	DefaultAbsent = 10 * time.Second
 )
 
 // State is the part of the state that a [Service] uses.
@@ -32,6 +47,10 @@ type State interface {
 	state.Transactor
 	Deployment(ctx context.Context) (state.Deployment, error)
 	ListScopes(ctx context.Context, prefix, after string, limit int) ([]state.Scope, time.Time, error)
+	KeepPlace(ctx context.Context, p state.Place, d time.Duration) (state.Place, error)
+	LeavePlace(ctx context.Context, id state.PlaceID, visit uuid.UUID, d time.Duration) error
+	CountPlaces(ctx context.Context, s fence.Scope, turn int64, absent time.Duration) (before, all int, err error)
+	ListPlaces(ctx context.Context, scopes []fence.Scope, limit int, absent time.Duration) (map[fence.Scope]state.Line, error)
 }
 
 // Guards is the leased guard list; *guards.List is one.
@@ -56,6 +75,14 @@ type Options struct {
 	Witness Witness
 	// Observer is told of grants, losses and the like; events.Discard where nil.
 	Observer events.Observer
+	// Proxy is this process among the proxies that renew their lease on the guard
+	// list. The places of its calls count as long as it is seen. Where zero, they
+	// count until their calls would have ended, even if the process has died.
+	Proxy uuid.UUID
+	// Absent is how long a proxy may not have been seen while its places count; the
+	// same in all processes. The lease on the guard list is right: a proxy that has
+	// lost it grants nothing. DefaultAbsent where zero.
+	Absent time.Duration
 }
 
 // Service grants and ends leases. Safe for concurrent use.
@@ -64,7 +91,12 @@ type Service struct {
 	guards   Guards
 	witness  Witness
 	observer events.Observer
+	proxy    uuid.UUID
+	absent   time.Duration
 	lines    lines
+	// stopping is closed by Drain.
+	stopping chan struct{}
+	drain    sync.Once
 }
 
 // New makes a Service.
@@ -72,8 +104,19 @@ func New(s State, g Guards, o Options) *Service {
 	if o.Observer == nil {
 		o.Observer = events.Discard
 	}
-	return &Service{state: s, guards: g, witness: o.Witness, observer: o.Observer, lines: lines{of: map[fence.Scope][]*waiter{}}}
+	if o.Absent == 0 {
+		o.Absent = DefaultAbsent
+	}
+	return &Service{
+		state: s, guards: g, witness: o.Witness, observer: o.Observer, proxy: o.Proxy, absent: o.Absent,
+		lines:    lines{of: map[fence.Scope]*line{}, kick: make(chan struct{}, 1)},
+		stopping: make(chan struct{}),
+	}
 }
+
+// Drain ends every wait, those of later calls too, with an error that wraps
+// state.ErrUnavailable, so that a process can stop. Places of tickets are kept.
+func (s *Service) Drain() { s.drain.Do(func() { close(s.stopping) }) }
 
 // Lease is a lock as it stands for its holder.
 type Lease struct {
@@ -211,6 +254,16 @@ func checkText(name, text string, most int) error {
 		if !unicode.IsPrint(r) {
 			return invalid("%s has the character %U, which cannot be printed", name, r)
 		}
+	}
+	return nil
+}
+
+func checkTicket(ticket string) error {
+	if len(ticket) > MaxTicket {
+		return invalid("ticket has %d bytes; at most %d are taken", len(ticket), MaxTicket)
+	}
+	if strings.ContainsFunc(ticket, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return invalid("ticket has other characters than letters, digits and punctuation of ASCII")
 	}
 	return nil
 }

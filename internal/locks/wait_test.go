@@ -76,7 +76,7 @@ func TestWait(t *testing.T) {
 			synctest.Wait()
 			page, _, err := w.locks.List(t.Context(), "s3://data/", "", 10)
 			require.NoError(t, err)
-			assert.Equal(t, 5, page[0].Line)
+			assert.Equal(t, 5, page[0].Waiting)
 			wg.Wait()
 			assert.Equal(t, 3*time.Second, time.Since(start))
 		})

@@ -107,6 +107,9 @@ func (s *Store) apply(c *state.Changes) {
 	if len(c.PutGuards)+len(c.DropGuards) > 0 {
 		s.version++
 	}
+	for _, id := range c.DropPlaces {
+		s.dropPlaces(id.Scope, func(p *state.Place) bool { return p.PlaceID == id })
+	}
 	for _, g := range c.DropGarbage {
 		delete(s.garbage, garbageName{g.Bucket, g.Physical})
 	}

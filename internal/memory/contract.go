@@ -105,6 +105,11 @@ func checkChanges(tx *state.Tx, missed map[fence.Scope]bool, c *state.Changes) e
 			return broken("upload %s is dropped twice or written as well", id)
 		}
 	}
+	for _, id := range c.DropPlaces {
+		if modes[id.Scope] != state.Exclusive {
+			return broken("a place in the line of %s is dropped and the scope not locked exclusively", id.Scope)
+		}
+	}
 	retries := once[state.RetryID]{}
 	for _, r := range c.Retries {
 		if retries.again(r.ID) {

@@ -26,7 +26,8 @@ const (
 	Resolving
 	// Reading: a read of any kind. ErrUnavailable.
 	Reading
-	// Writing: RenewGuards, ForgetProxy or Maintain. ErrUnavailable.
+	// Writing: KeepPlace, LeavePlace, RenewGuards, ForgetProxy or Maintain.
+	// ErrUnavailable.
 	Writing
 )
 

@@ -145,5 +145,9 @@ func (s *Store) Maintain(ctx context.Context, keep time.Duration) error {
 	maps.DeleteFunc(s.retries, func(_ state.RetryID, r dated[[]byte]) bool { return r.at.Before(cut) })
 	maps.DeleteFunc(s.uploads, func(_ string, u *uploadRow) bool { return u.Completed && u.changed.Before(cut) })
 	maps.DeleteFunc(s.proxies, func(_ uuid.UUID, p state.Proxy) bool { return p.Seen.Before(cut) })
+	now := s.now()
+	for sc := range s.lines {
+		s.dropPlaces(sc, func(p *state.Place) bool { return !p.Until.After(now) })
+	}
 	return nil
 }

@@ -35,6 +35,8 @@ type Store struct {
 	garbage    map[garbageName]time.Time
 	outcomes   map[uuid.UUID]dated[state.Outcome]
 	proxies    map[uuid.UUID]state.Proxy
+	lines      map[fence.Scope][]state.Place // by turn
+	lastTurn   int64
 	late       []*sent
 }
 
@@ -85,6 +87,7 @@ func New(opts ...Option) *Store {
 		garbage:    map[garbageName]time.Time{},
 		outcomes:   map[uuid.UUID]dated[state.Outcome]{},
 		proxies:    map[uuid.UUID]state.Proxy{},
+		lines:      map[fence.Scope][]state.Place{},
 	}
 	for _, o := range opts {
 		o(s)

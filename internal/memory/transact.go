@@ -93,7 +93,7 @@ func (s *Store) commit(tx *state.Tx, c *state.Changes) error {
 
 // viewOf reads what a transaction asked for.
 func (s *Store) viewOf(tx *state.Tx, missed map[fence.Scope]bool) *state.View {
-	q := state.Query{Guards: tx.Guards, Objects: tx.Keys, Uploads: tx.Uploads, Attempts: tx.Attempts}
+	q := state.Query{Guards: tx.Guards, Objects: tx.Keys, Uploads: tx.Uploads, Attempts: tx.Attempts, Lines: tx.Lines, Absent: tx.Absent}
 	exclusive := false
 	for _, l := range tx.Scopes {
 		if !missed[l.Scope] {
@@ -180,7 +180,9 @@ func (s *Store) view(q state.Query) *state.View {
 		Uploads:    map[string]*state.Upload{},
 		Retries:    map[state.RetryID][]byte{},
 		Referenced: map[uuid.UUID]bool{},
+		Heads:      map[fence.Scope]state.Place{},
 	}
+	s.heads(v, q.Lines, q.Absent)
 	for _, id := range q.Guards {
 		if g, ok := s.guards[id]; ok {
 			v.Guards[id] = g

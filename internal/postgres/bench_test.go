@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -142,21 +143,72 @@ func BenchmarkRead(b *testing.B) {
 	})
 }
 
-// BenchmarkGrant draws a token and raises a mark, one after the other.
+// BenchmarkGrant draws a token and raises a mark, one after the other, in a scope
+// for which so many wait: each grant goes to the first of them, and another one
+// comes.
 func BenchmarkGrant(b *testing.B) {
-	db, sc := durable(b), benchScope(b)
-	for b.Loop() {
-		err := state.Run(b.Context(), db, &state.Tx{
-			Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}},
-			Decide: func(v *state.View) (state.Changes, error) {
-				row := v.Scope(sc, fence.Sealed)
-				t, err := v.Draw()
-				row.Mark.Token = t
-				return state.Changes{Scopes: []state.Scope{row}}, err
-			},
+	for _, waiting := range []int{0, 1000} {
+		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
+			db, sc := durable(b), benchScope(b)
+			n := 0
+			join := func() {
+				n++
+				p := state.Place{PlaceID: state.PlaceID{Scope: sc, Holder: "AKIA", Ticket: fmt.Sprint(n)}, Owner: "ann@host"}
+				if _, err := db.KeepPlace(b.Context(), p, time.Hour); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range waiting {
+				join()
+			}
+			for b.Loop() {
+				err := state.Run(b.Context(), db, &state.Tx{
+					Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}},
+					Lines:  []fence.Scope{sc}, Absent: 10 * time.Second,
+					Decide: func(v *state.View) (state.Changes, error) {
+						row := v.Scope(sc, fence.Sealed)
+						t, err := v.Draw()
+						row.Mark.Token = t
+						c := state.Changes{Scopes: []state.Scope{row}}
+						if head, there := v.Heads[sc]; there {
+							c.DropPlaces = []state.PlaceID{head.PlaceID}
+						}
+						return c, err
+					},
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if waiting > 0 {
+					b.StopTimer()
+					join()
+					b.StartTimer()
+				}
+			}
 		})
-		if err != nil {
-			b.Fatal(err)
+	}
+}
+
+// BenchmarkLook is one look at 1,000 scopes, in each of which ten wait: what a
+// process does four times a second while that many locks are waited for.
+func BenchmarkLook(b *testing.B) {
+	db := durable(b)
+	q := state.Query{Guards: []fence.GuardID{1}, Absent: 10 * time.Second}
+	for i := range 1000 {
+		sc, err := fence.ParseScope(fmt.Sprintf("s3://bench/%d/", i))
+		require.NoError(b, err)
+		q.Scopes = append(q.Scopes, sc)
+		for n := range 10 {
+			p := state.Place{PlaceID: state.PlaceID{Scope: sc, Holder: "AKIA", Ticket: fmt.Sprint(n)}}
+			_, err := db.KeepPlace(b.Context(), p, time.Hour)
+			require.NoError(b, err)
+		}
+	}
+	q.Lines = q.Scopes
+	for b.Loop() {
+		v, err := db.Read(b.Context(), q)
+		if err != nil || len(v.Heads) != 1000 {
+			b.Fatal(err, len(v.Heads))
 		}
 	}
 }

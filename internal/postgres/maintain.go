@@ -59,6 +59,11 @@ DELETE FROM uploads WHERE id IN (
        SELECT id FROM uploads WHERE completed AND changed < clock_timestamp() - make_interval(secs => $1)
         ORDER BY changed LIMIT $2 FOR UPDATE SKIP LOCKED)`
 
+	// A place that is being kept at this moment is left.
+	forgetPlaces = `
+DELETE FROM places WHERE (scope, turn) IN (
+       SELECT scope, turn FROM places WHERE until <= clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED)`
+
 	forgetProxies = `DELETE FROM proxies WHERE seen < clock_timestamp() - make_interval(secs => $1)`
 )
 
@@ -72,16 +77,23 @@ func (db *DB) Maintain(ctx context.Context, keep time.Duration) error {
 	for _, table := range partitioned {
 		errs = append(errs, db.maintainDays(ctx, table, max(keep, leastKept)))
 	}
-	for {
-		var deleted int64
-		err := db.flush(ctx, func(f *pipeline) { f.affect(&deleted, forgetUploads, keep.Seconds(), forgetAtOnce) })
-		if err != nil || deleted < forgetAtOnce {
-			errs = append(errs, err)
-			break
-		}
-	}
+	errs = append(errs,
+		db.forget(ctx, forgetUploads, keep.Seconds(), forgetAtOnce),
+		db.forget(ctx, forgetPlaces, forgetAtOnce))
 	errs = append(errs, db.flush(ctx, func(f *pipeline) { f.exec(forgetProxies, keep.Seconds()) }))
 	return errors.Join(errs...)
+}
+
+// forget repeats a statement that deletes up to forgetAtOnce rows until it finds
+// fewer.
+func (db *DB) forget(ctx context.Context, sql string, args ...any) error {
+	for {
+		var deleted int64
+		err := db.flush(ctx, func(f *pipeline) { f.affect(&deleted, sql, args...) })
+		if err != nil || deleted < forgetAtOnce {
+			return err
+		}
+	}
 }
 
 // maintainDays makes and drops the partitions of one table, each in a transaction

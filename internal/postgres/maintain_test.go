@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -199,4 +200,36 @@ func TestPlans(t *testing.T) {
 			require.True(t, strings.Contains(plan, "Index Cond"), plan)
 		})
 	}
+}
+
+// Whoever comes sweeps what has lapsed at the head of the line, which everybody who
+// looks for the head must pass.
+func TestNewcomersSweepTheLine(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	db := open(t, dsn, 2)
+	conn := connect(t, dsn)
+	sc := testScope(t, "s3://data/jobs/")
+	keep := func(ticket string) {
+		t.Helper()
+		_, err := db.KeepPlace(t.Context(), state.Place{PlaceID: state.PlaceID{Scope: sc, Holder: "ann", Ticket: ticket}}, time.Hour)
+		require.NoError(t, err)
+	}
+	for n := range 2*sweepAtOnce + 2 {
+		keep(strconv.Itoa(n))
+	}
+	_, err := conn.Exec(t.Context(), `UPDATE places SET until = now() - interval '1 s' WHERE ticket <> '7'`)
+	require.NoError(t, err)
+	rows := func() (n int) {
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM places`).Scan(&n))
+		return n
+	}
+	keep("7")
+	require.Equal(t, 2*sweepAtOnce+2-7, rows(), "all before the first that lives")
+	require.NoError(t, db.LeavePlace(t.Context(), state.PlaceID{Scope: sc, Holder: "ann", Ticket: "7"}, uuid.Nil, 0))
+	keep("new")
+	require.Equal(t, sweepAtOnce+2-7, rows(), "so many at once")
+	keep("newer")
+	keep("newest")
+	require.Equal(t, 3, rows())
 }

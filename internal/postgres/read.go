@@ -70,15 +70,11 @@ func readScopes(f *pipeline, v *state.View, scopes []fence.Scope) {
 	if len(scopes) == 0 {
 		return
 	}
-	names := make([][]byte, len(scopes))
-	for i, s := range scopes {
-		names[i] = []byte(s.String())
-	}
 	f.query(func(rows pgx.Rows) error {
 		s, err := scanScope(rows)
 		v.Scopes[s.Scope] = s
 		return err
-	}, readSomeScopes, names)
+	}, readSomeScopes, scopeNames(scopes))
 }
 
 func readObjects(f *pipeline, v *state.View, refs []object.Ref) {
@@ -168,7 +164,7 @@ const beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 // statement has one snapshot anyway.
 func (db *DB) Read(ctx context.Context, q state.Query) (*state.View, error) {
 	kinds := 0
-	for _, n := range []int{len(q.Guards), len(q.Scopes), len(q.Objects), len(q.Uploads), len(q.Attempts)} {
+	for _, n := range []int{len(q.Guards), len(q.Scopes), len(q.Objects), len(q.Uploads), len(q.Attempts), len(q.Lines)} {
 		if n > 0 {
 			kinds++
 		}
@@ -185,6 +181,7 @@ func (db *DB) Read(ctx context.Context, q state.Query) (*state.View, error) {
 		readObjects(f, v, q.Objects)
 		readUploads(f, v, q.Uploads)
 		readAttempts(f, v, q.Attempts)
+		readLines(f, v, q.Lines, q.Absent)
 		if kinds > 1 {
 			f.exec(commit)
 		}

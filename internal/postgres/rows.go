@@ -16,8 +16,8 @@ import (
 
 // The columns of each record, in the order in which its scan function takes them.
 const (
-	guardColumns  = `id, pattern, writes, tokens, issuer, max_jump, state, created`
-	scopeColumns  = `scope, generation, token, writes, epoch, horizon, epoch_since, holder, owner, granted, lease_until, ttl_ns`
+	guardColumns  = `id, pattern, writes, tokens, issuer, max_jump, state, created, lock_delay_ns`
+	scopeColumns  = `scope, generation, token, writes, epoch, horizon, epoch_since, holder, owner, granted, lease_until, ttl_ns, ticket`
 	objectColumns = `bucket, key, scope, token, attempt, physical, size, etag, modified, attributes`
 	uploadColumns = `id, bucket, key, scope, token, generation, creator, attempt, physical, upstream, initiated, attributes, completed, digest, etag, size`
 )
@@ -73,7 +73,7 @@ func parseScope(b []byte) (fence.Scope, error) {
 func scanGuard(rows pgx.Rows) (g fence.Guard, err error) {
 	var pattern []byte
 	var created pgtype.Timestamptz
-	if err = rows.Scan(&g.ID, &pattern, (*string)(&g.Writes), (*string)(&g.Tokens), (*string)(&g.Issuer), &g.MaxJump, (*string)(&g.State), &created); err != nil {
+	if err = rows.Scan(&g.ID, &pattern, (*string)(&g.Writes), (*string)(&g.Tokens), (*string)(&g.Issuer), &g.MaxJump, (*string)(&g.State), &created, &g.LockDelay); err != nil {
 		return g, err
 	}
 	if g.Pattern, err = fence.ParsePattern(string(pattern)); err != nil {
@@ -87,7 +87,7 @@ func scanScope(rows pgx.Rows) (s state.Scope, err error) {
 	var name []byte
 	var since, granted, lease pgtype.Timestamptz
 	if err = rows.Scan(&name, &s.Mark.Generation, &s.Mark.Token, (*string)(&s.Writes), &s.Epoch, &s.Horizon, &since,
-		&s.Last.Holder, &s.Last.Owner, &granted, &lease, &s.TTL); err != nil {
+		&s.Last.Holder, &s.Last.Owner, &granted, &lease, &s.TTL, &s.Ticket); err != nil {
 		return s, err
 	}
 	s.Scope, err = parseScope(name)

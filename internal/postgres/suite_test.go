@@ -44,6 +44,7 @@ func advance(t testing.TB, dsn string, d time.Duration) {
 		`UPDATE retries SET day = day - $1::int`,
 		`UPDATE uploads SET changed = changed - make_interval(days => $1)`,
 		`UPDATE proxies SET seen = seen - make_interval(days => $1)`,
+		`UPDATE places SET since = since - make_interval(days => $1), until = until - make_interval(days => $1)`,
 	} {
 		_, err := conn.Exec(t.Context(), statement, int(d.Hours())/24)
 		require.NoError(t, err)

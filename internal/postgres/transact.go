@@ -178,6 +178,7 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 	readUploads(f, view, tx.Uploads)
 	readRetries(f, view, tx.Retries)
 	readAttempts(f, view, tx.Attempts)
+	readLines(f, view, tx.Lines, tx.Absent)
 
 	stop := db.breakLocks(txLock(tx.ID), p.urgent(tx.Try), p.others(tx.Try))
 	_, err = f.run(flush, conn)
@@ -222,6 +223,7 @@ func newView() *state.View {
 		Uploads:    map[string]*state.Upload{},
 		Retries:    map[state.RetryID][]byte{},
 		Referenced: map[uuid.UUID]bool{},
+		Heads:      map[fence.Scope]state.Place{},
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 )
 
 // The writes of the second flush. All rows of a kind are one statement; the
-// locks on their names are held, so none of them waits for a row. A row that was
-// silently not written fails its statement (must_write), while COMMIT has not
-// been reached yet.
+// locks on their names are held, so none of them waits for a row (dropPlaces may,
+// for moments). A row that was silently not written fails its statement
+// (must_write), while COMMIT has not been reached yet.
 
 // insertOutcome comes first: where somebody has decided this transaction as
 // aborted, or is doing so, it fails (or waits and fails) before anything else is
@@ -24,14 +24,14 @@ const putScopes = `
 WITH written AS (
 INSERT INTO scopes (` + scopeColumns + `)
 SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::timestamptz[],
-       $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::bigint[])
+       $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::bigint[], $13::text[])
 ON CONFLICT (scope) DO UPDATE SET
        generation = excluded.generation, token = excluded.token, writes = excluded.writes,
        epoch = excluded.epoch, horizon = excluded.horizon, epoch_since = excluded.epoch_since,
        holder = excluded.holder, owner = excluded.owner, granted = excluded.granted,
-       lease_until = excluded.lease_until, ttl_ns = excluded.ttl_ns
+       lease_until = excluded.lease_until, ttl_ns = excluded.ttl_ns, ticket = excluded.ticket
 RETURNING 1)
-SELECT must_write($13, count(*)) FROM written`
+SELECT must_write($14, count(*)) FROM written`
 
 const putObjects = `
 WITH written AS (
@@ -84,11 +84,11 @@ SELECT must_write($3, count(*)) FROM written`
 const (
 	insertGuard = `
 WITH written AS (
-INSERT INTO guards (` + guardColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING 1)
+INSERT INTO guards (` + guardColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING 1)
 SELECT must_write(1, count(*)) FROM written`
 	replaceGuard = `
 WITH written AS (
-UPDATE guards SET pattern = $2, writes = $3, tokens = $4, issuer = $5, max_jump = $6, state = $7, created = $8
+UPDATE guards SET pattern = $2, writes = $3, tokens = $4, issuer = $5, max_jump = $6, state = $7, created = $8, lock_delay_ns = $9
  WHERE id = $1 RETURNING 1)
 SELECT must_write(1, count(*)) FROM written`
 	dropGuards = `DELETE FROM guards WHERE id = ANY ($1::bigint[])`
@@ -144,6 +144,7 @@ func write(f *pipeline, c *state.Changes, lastGuard *int64) error {
 		buckets, names, found := splitGarbage(c.AddGarbage)
 		f.exec(addGarbage, buckets, names, found)
 	}
+	writePlaces(f, c.DropPlaces)
 	return nil
 }
 
@@ -165,7 +166,7 @@ func writeGuards(f *pipeline, c *state.Changes, lastGuard *int64) error {
 			statement = insertGuard
 		}
 		f.exec(statement, int64(g.ID), []byte(g.Pattern.String()), string(g.Writes), string(g.Tokens), string(g.Issuer),
-			g.MaxJump, string(g.State), moment(g.Created))
+			g.MaxJump, string(g.State), moment(g.Created), int64(g.LockDelay))
 	}
 	f.exec(raiseGuardList, *lastGuard)
 	return nil
@@ -180,7 +181,7 @@ func writeScopes(f *pipeline, list []state.Scope) {
 	}
 	scope, writes := make([][]byte, n), make([]string, n)
 	generation, token, epoch, horizon, ttl := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	holder, owner := make([]string, n), make([]string, n)
+	holder, owner, ticket := make([]string, n), make([]string, n), make([]string, n)
 	since, granted, lease := make([]pgtype.Timestamptz, n), make([]pgtype.Timestamptz, n), make([]pgtype.Timestamptz, n)
 	for i := range list {
 		s := &list[i]
@@ -188,9 +189,9 @@ func writeScopes(f *pipeline, list []state.Scope) {
 		generation[i], token[i] = int64(s.Mark.Generation), int64(s.Mark.Token)
 		epoch[i], horizon[i], since[i] = s.Epoch, s.Horizon, moment(s.EpochSince)
 		holder[i], owner[i], granted[i] = s.Last.Holder, s.Last.Owner, moment(s.Last.At)
-		lease[i], ttl[i] = moment(s.LeaseUntil), int64(s.TTL)
+		lease[i], ttl[i], ticket[i] = moment(s.LeaseUntil), int64(s.TTL), s.Ticket
 	}
-	f.exec(putScopes, scope, generation, token, writes, epoch, horizon, since, holder, owner, granted, lease, ttl, n)
+	f.exec(putScopes, scope, generation, token, writes, epoch, horizon, since, holder, owner, granted, lease, ttl, ticket, n)
 }
 
 func writeObjects(f *pipeline, list []state.Object) error {

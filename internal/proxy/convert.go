@@ -41,7 +41,7 @@ func guardsOf(c *config.Config) ([]fence.Guard, error) {
 		}
 		list = append(list, fence.Guard{
 			Pattern: p, Writes: fence.Writes(g.Writes), Tokens: fence.Tokens(g.Tokens),
-			Issuer: fence.Issuer(g.Issuer), MaxJump: g.MaxJump,
+			Issuer: fence.Issuer(g.Issuer), MaxJump: g.MaxJump, LockDelay: g.LockDelay,
 		})
 	}
 	if len(problems) > 0 {

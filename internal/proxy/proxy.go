@@ -144,7 +144,8 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 		return err
 	}
 	p.closers = append(p.closers, p.store.Close)
-	p.list = guards.NewList(p.state, state.NewID(), c.GuardLease, guards.ListOptions{Logger: p.log})
+	id := state.NewID()
+	p.list = guards.NewList(p.state, id, c.GuardLease, guards.ListOptions{Logger: p.log})
 	p.admin = guards.NewAdmin(p.state, p.store, c.GuardLease, guards.AdminOptions{
 		Refresh: p.list.Refresh, Observer: observer,
 		Progress: func(g fence.Guard, what string) {
@@ -155,7 +156,7 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	if err != nil {
 		return err
 	}
-	service := locks.New(p.state, p.list, locks.Options{Observer: observer})
+	service := locks.New(p.state, p.list, locks.Options{Observer: observer, Proxy: id, Absent: c.GuardLease})
 
 	verifier := sigv4.NewVerifier(sigv4.Options{Region: c.Region, Credentials: secrets{sessions}})
 	objects, err := s3api.New(s3api.Options{
@@ -172,6 +173,8 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	}
 	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Logger: p.log})
 	p.server = p.newServer(continueEmpty(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout))))
+	// Who waits for a lock is told to ask elsewhere, rather than waited for.
+	p.server.RegisterOnShutdown(service.Drain)
 	return nil
 }
 

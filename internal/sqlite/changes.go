@@ -11,10 +11,11 @@ import (
 // from one row to another in one transaction. All of them run under the file's
 // one lock, taken by BEGIN IMMEDIATE before anything was read.
 const (
-	putScopeSQL = `INSERT INTO scopes (` + scopeColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	putScopeSQL = `INSERT INTO scopes (` + scopeColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (scope) DO UPDATE SET generation = excluded.generation, token = excluded.token, writes = excluded.writes,
 		epoch = excluded.epoch, horizon = excluded.horizon, epoch_since = excluded.epoch_since, holder = excluded.holder,
-		owner = excluded.owner, granted = excluded.granted, lease_until = excluded.lease_until, ttl_ns = excluded.ttl_ns`
+		owner = excluded.owner, granted = excluded.granted, lease_until = excluded.lease_until, ttl_ns = excluded.ttl_ns,
+		ticket = excluded.ticket`
 
 	putObjectSQL = `INSERT INTO objects (` + objectColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT (bucket, key) DO UPDATE SET scope = excluded.scope, token = excluded.token, attempt = excluded.attempt,
@@ -34,9 +35,10 @@ const (
 	// putRetrySQL fails where another attempt of the request committed.
 	putRetrySQL = `INSERT INTO retries (id, result, at) VALUES (?, ?, ?)`
 
-	addGuardSQL = `INSERT INTO guards (pattern, writes, tokens, issuer, max_jump, state, created) VALUES (?, ?, ?, ?, ?, ?, ?)`
-	setGuardSQL = `UPDATE guards SET pattern = ?, writes = ?, tokens = ?, issuer = ?, max_jump = ?, state = ?, created = ?
-	WHERE id = ?`
+	addGuardSQL = `INSERT INTO guards (pattern, writes, tokens, issuer, max_jump, state, created, lock_delay_ns)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+	setGuardSQL = `UPDATE guards SET pattern = ?, writes = ?, tokens = ?, issuer = ?, max_jump = ?, state = ?, created = ?,
+		lock_delay_ns = ? WHERE id = ?`
 	dropGuardSQL = `DELETE FROM guards WHERE id = ?`
 	listMovedSQL = `UPDATE guard_list SET version = version + 1`
 
@@ -50,7 +52,7 @@ func (w *writing) write(c *state.Changes) error {
 		r := &c.Scopes[i]
 		if err := w.run(putScopeSQL, r.Scope.String(), int64(r.Mark.Generation), int64(r.Mark.Token), string(r.Writes),
 			r.Epoch, r.Horizon, micros(r.EpochSince), r.Last.Holder, r.Last.Owner, micros(r.Last.At),
-			micros(r.LeaseUntil), int64(r.TTL)); err != nil {
+			micros(r.LeaseUntil), int64(r.TTL), r.Ticket); err != nil {
 			return err
 		}
 	}
@@ -76,6 +78,11 @@ func (w *writing) write(c *state.Changes) error {
 	}
 	for _, g := range c.AddGarbage {
 		if err := w.run(addGarbageSQL, g.Bucket, []byte(g.Physical), micros(g.Found)); err != nil {
+			return err
+		}
+	}
+	for _, id := range c.DropPlaces {
+		if err := w.run(dropPlaceSQL, id.Scope.String(), id.Holder, id.Ticket); err != nil {
 			return err
 		}
 	}
@@ -135,6 +142,7 @@ func (w *writing) writeGuards(c *state.Changes) error {
 	for _, g := range c.PutGuards {
 		columns := []any{
 			g.Pattern.String(), string(g.Writes), string(g.Tokens), string(g.Issuer), g.MaxJump, string(g.State), micros(g.Created),
+			int64(g.LockDelay),
 		}
 		query := addGuardSQL
 		if g.ID != 0 {

@@ -48,13 +48,13 @@ func parseAttributes(s []byte, a *object.Attributes) error {
 // scan reads columns of a row, as sql.Rows.Scan does.
 type scan = func(...any) error
 
-const scopeColumns = `scope, generation, token, writes, epoch, horizon, epoch_since, holder, owner, granted, lease_until, ttl_ns`
+const scopeColumns = `scope, generation, token, writes, epoch, horizon, epoch_since, holder, owner, granted, lease_until, ttl_ns, ticket`
 
 func scanScope(scan scan) (row state.Scope, err error) {
 	var name string
 	var since, granted, until sql.NullInt64
 	err = scan(&name, &row.Mark.Generation, &row.Mark.Token, &row.Writes, &row.Epoch, &row.Horizon, &since,
-		&row.Last.Holder, &row.Last.Owner, &granted, &until, &row.TTL)
+		&row.Last.Holder, &row.Last.Owner, &granted, &until, &row.TTL, &row.Ticket)
 	if err != nil {
 		return row, err
 	}
@@ -99,12 +99,12 @@ func scanUpload(scan scan) (u state.Upload, err error) {
 	return u, parseAttributes(attributes, &u.Attributes)
 }
 
-const guardColumns = `id, pattern, writes, tokens, issuer, max_jump, state, created`
+const guardColumns = `id, pattern, writes, tokens, issuer, max_jump, state, created, lock_delay_ns`
 
 func scanGuard(scan scan) (g fence.Guard, err error) {
 	var pattern string
 	var created sql.NullInt64
-	if err = scan(&g.ID, &pattern, &g.Writes, &g.Tokens, &g.Issuer, &g.MaxJump, &g.State, &created); err != nil {
+	if err = scan(&g.ID, &pattern, &g.Writes, &g.Tokens, &g.Issuer, &g.MaxJump, &g.State, &created, &g.LockDelay); err != nil {
 		return g, err
 	}
 	g.Created = fromMicros(created)

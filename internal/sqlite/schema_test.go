@@ -117,7 +117,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"lower an epoch":          `UPDATE scopes SET epoch = 0`,
 		"delete a mark":           `DELETE FROM scopes`,
 		"rename a scope":          `UPDATE scopes SET scope = 's3://other/'`,
-		"replace a mark":          `INSERT OR REPLACE INTO scopes SELECT scope, 1, 0, 'sealed', 1, 1, NULL, '', '', NULL, NULL, 0 FROM scopes`,
+		"replace a mark":          `INSERT OR REPLACE INTO scopes SELECT scope, 1, 0, 'sealed', 1, 1, NULL, '', '', NULL, NULL, 0, '' FROM scopes`,
 		"horizon above epoch":     `UPDATE scopes SET horizon = epoch + 1`,
 		"lower the counter":       `UPDATE deployment SET counter = 0`,
 		"forget the counter":      `DELETE FROM deployment`,

@@ -27,7 +27,7 @@ func (s *Store) Transact(ctx context.Context, tx *state.Tx) error {
 	}
 	defer w.end()
 
-	a := &asked{guards: tx.Guards, objects: tx.Keys, uploads: tx.Uploads, retries: tx.Retries, attempts: tx.Attempts}
+	a := &asked{guards: tx.Guards, objects: tx.Keys, uploads: tx.Uploads, retries: tx.Retries, attempts: tx.Attempts, lines: tx.Lines, absent: tx.Absent}
 	for _, l := range tx.Scopes {
 		a.scopes = append(a.scopes, l.Scope)
 	}

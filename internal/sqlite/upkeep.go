@@ -90,6 +90,7 @@ const (
 	oldRetriesSQL  = `DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE at < ? LIMIT ?)`
 	oldUploadsSQL  = `DELETE FROM uploads WHERE id IN (SELECT id FROM uploads WHERE completed = 1 AND changed < ? LIMIT ?)`
 	oldProxiesSQL  = `DELETE FROM proxies WHERE id IN (SELECT id FROM proxies WHERE seen < ? LIMIT ?)`
+	oldPlacesSQL   = `DELETE FROM places WHERE turn IN (SELECT turn FROM places WHERE until <= ? LIMIT ?)`
 )
 
 // Maintain drops what is older than keep, a little at a time; see
@@ -104,6 +105,7 @@ func (s *Store) Maintain(ctx context.Context, keep time.Duration) error {
 		{oldRetriesSQL, []any{cut.UnixMicro(), dropped}},
 		{oldUploadsSQL, []any{cut.UnixMicro(), dropped}},
 		{oldProxiesSQL, []any{cut.UnixMicro(), dropped}},
+		{oldPlacesSQL, []any{s.now().UnixMicro(), dropped}},
 	}
 	for _, j := range jobs {
 		for {

@@ -38,10 +38,12 @@ type asked struct {
 	uploads  []string
 	retries  []state.RetryID
 	attempts []uuid.UUID
+	lines    []fence.Scope
+	absent   time.Duration
 }
 
 func (a *asked) statements() int {
-	return len(a.guards) + len(a.scopes) + len(a.objects) + len(a.uploads) + len(a.retries) + len(a.attempts)
+	return len(a.guards) + len(a.scopes) + len(a.objects) + len(a.uploads) + len(a.retries) + len(a.attempts) + len(a.lines)
 }
 
 // optional reads a row that may be missing.
@@ -68,6 +70,7 @@ func (c *session) view(a *asked, now time.Time) (*state.View, error) {
 		Uploads:    make(map[string]*state.Upload, len(a.uploads)),
 		Retries:    make(map[state.RetryID][]byte, len(a.retries)),
 		Referenced: make(map[uuid.UUID]bool, len(a.attempts)),
+		Heads:      make(map[fence.Scope]state.Place, len(a.lines)),
 	}
 	for _, id := range a.guards {
 		g, found, err := optional(c, guardSQL, scanGuard, int64(id))
@@ -120,7 +123,7 @@ func (c *session) view(a *asked, now time.Time) (*state.View, error) {
 			v.Referenced[id] = true
 		}
 	}
-	return v, nil
+	return v, c.heads(v, a.lines, now, a.absent)
 }
 
 // guardList reads the list and its version; the list is never nil.
@@ -139,7 +142,7 @@ func (c *session) guardList() (version int64, list []fence.Guard, err error) {
 
 // Read answers one Query; see [state.Transactor].
 func (s *Store) Read(ctx context.Context, q state.Query) (v *state.View, err error) {
-	a := &asked{guards: q.Guards, scopes: q.Scopes, objects: q.Objects, uploads: q.Uploads, attempts: q.Attempts}
+	a := &asked{guards: q.Guards, scopes: q.Scopes, objects: q.Objects, uploads: q.Uploads, attempts: q.Attempts, lines: q.Lines, absent: q.Absent}
 	err = s.reading(ctx, a.statements() > 1, func(c *session) error {
 		v, err = c.view(a, s.now())
 		return err

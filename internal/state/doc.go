@@ -26,6 +26,15 @@
 // does this; everyone calls it. Reading the written rows back instead proves
 // nothing, since the transaction may still be on its way.
 //
+// # Lines
+//
+// Those who wait for a scope have places in its line. A line serves fairness and
+// protects nothing: no mark, commit or lock depends on it, and a place that was
+// lost costs whoever had it a turn. So places are taken and left in statements of
+// their own, outside of every Tx and under no lock of this package: the lock of
+// the scope would stop its writers. A Tx that grants reads the head of the line
+// after it has locked the scope, and drops the granted place.
+//
 // # What this package does not do
 //
 // It judges nothing, retries nothing and caches nothing.

@@ -28,6 +28,10 @@ type Scope struct {
 	// clock; zero: nobody holds. TTL is what the holder asked for.
 	LeaseUntil time.Time
 	TTL        time.Duration
+	// Ticket is the ticket that the latest grant was asked for with, behind the
+	// token that it yielded: "34 ticket". Empty where there was none. The token is
+	// there because a program of an older version grants and leaves this as it is.
+	Ticket string
 }
 
 // NewScope is how a scope without a row reads.
@@ -96,8 +100,41 @@ type Proxy struct {
 	ID uuid.UUID
 	// Acked is the guard list version whose guards bind all of its mutations.
 	Acked int64
-	// Seen is its last renewal by the database's clock.
+	// Seen is its last renewal by the database's clock. While it is recent the
+	// places count in which this proxy's calls wait.
 	Seen time.Time
+}
+
+// PlaceID names a place in a line. A ticket is chosen by whoever waits and means
+// nothing without the access key that it was presented with.
+type PlaceID struct {
+	Scope          fence.Scope
+	Holder, Ticket string
+}
+
+// Place is somebody's place in the line of those who wait for a scope. It lives
+// until Until, and while a call waits in it only as long as that call's proxy is
+// seen: there is no sign of life of its own.
+type Place struct {
+	PlaceID
+	// Turn orders the line: who has the lower one comes first. The state gives it
+	// when the place is taken, since the proxies' clocks cannot tell who came first.
+	Turn  int64
+	Owner string
+	// Since is when it was taken, Until how long it is kept, by the database's
+	// clock.
+	Since, Until time.Time
+	// Visit is the call that waits in it, Proxy the proxy where it does. Without a
+	// Visit nobody waits: the place is kept for the next call with its ticket. A
+	// Visit without a Proxy counts until Until, whatever becomes of its process.
+	Visit, Proxy uuid.UUID
+}
+
+// Line is those who wait for a scope.
+type Line struct {
+	// Length is how many there are, First the first of them, in order.
+	Length int
+	First  []Place
 }
 
 // Deployment identifies one state.

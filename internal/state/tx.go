@@ -50,6 +50,11 @@ type Tx struct {
 	Retries []RetryID
 	// Attempts asks which of these ids an object or an open upload refers to.
 	Attempts []uuid.UUID
+	// Lines asks for the first living place of each of these scopes' lines; a
+	// proxy that was not seen for Absent has none. Nothing is locked for it: a
+	// place may be taken and left while the scope is held.
+	Lines  []fence.Scope
+	Absent time.Duration
 	// Wait bounds each wait for a lock; DefaultWait where zero. A wait that is
 	// over is ErrBusy.
 	Wait time.Duration
@@ -79,6 +84,8 @@ type View struct {
 	Retries map[RetryID][]byte
 	// Referenced are the asked Attempts that something refers to.
 	Referenced map[uuid.UUID]bool
+	// Heads are the first living places of the asked Lines where there is one.
+	Heads map[fence.Scope]Place
 	// Draw takes the next token of the deployment's counter. A transaction only;
 	// the scope that is granted it must be locked exclusively (F2).
 	Draw func() (fence.Token, error)
@@ -111,12 +118,15 @@ type Changes struct {
 	// there already keeps its time.
 	AddGarbage  []Garbage
 	DropGarbage []Garbage
+	// DropPlaces ends places, whoever waits in them; their scopes must be locked
+	// exclusively. One that is not there is fine.
+	DropPlaces []PlaceID
 }
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
 	return len(c.Scopes)+len(c.PutObjects)+len(c.DropObjects)+len(c.PutUploads)+len(c.DropUploads)+
-		len(c.Retries)+len(c.PutGuards)+len(c.DropGuards)+len(c.AddGarbage)+len(c.DropGarbage) == 0
+		len(c.Retries)+len(c.PutGuards)+len(c.DropGuards)+len(c.AddGarbage)+len(c.DropGarbage)+len(c.DropPlaces) == 0
 }
 
 // Query is what a read asks for. Its view is one moment of committed state that
@@ -127,6 +137,9 @@ type Query struct {
 	Objects  []object.Ref
 	Uploads  []string
 	Attempts []uuid.UUID
+	// Lines and Absent as in a [Tx].
+	Lines  []fence.Scope
+	Absent time.Duration
 }
 
 // Range selects keys of a bucket in byte order: From <= key < To, To empty for
@@ -197,6 +210,21 @@ type State interface {
 	// the database's clock, oldest first.
 	ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]Garbage, error)
 
+	// KeepPlace takes a place at the end of its scope's line, or keeps the one that
+	// its id has and that has not lapsed. It is kept for d from now, under p's
+	// Owner, Visit and Proxy, which replace what was there. It returns the place as
+	// it stands. Repeating it does no harm.
+	KeepPlace(ctx context.Context, p Place, d time.Duration) (Place, error)
+	// LeavePlace ends the visit of a place: the place is kept for d from now, or
+	// goes at once where d is zero. A place that another visit has is left alone.
+	LeavePlace(ctx context.Context, id PlaceID, visit uuid.UUID, d time.Duration) error
+	// CountPlaces counts the living places of a scope, and those of them whose turn
+	// comes before one; a proxy that was not seen for absent has none.
+	CountPlaces(ctx context.Context, s fence.Scope, turn int64, absent time.Duration) (before, all int, err error)
+	// ListPlaces returns the lines of some scopes with up to limit places of each;
+	// a scope for which nobody waits is left out.
+	ListPlaces(ctx context.Context, scopes []fence.Scope, limit int, absent time.Duration) (map[fence.Scope]Line, error)
+
 	// RenewGuards records that a proxy is alive and binds its mutations by
 	// version acked, and returns the guard list if its version is not known
 	// (nil list and the version otherwise).
@@ -205,9 +233,9 @@ type State interface {
 	Proxies(ctx context.Context) ([]Proxy, time.Time, error)
 	// ForgetProxy removes a proxy that has stopped for good.
 	ForgetProxy(ctx context.Context, proxy uuid.UUID) error
-	// Maintain drops outcomes, retries and completed uploads older than keep, and
-	// proxies not seen for as long, and prepares partitions. Safe to run
-	// anywhere, any time.
+	// Maintain drops outcomes, retries and completed uploads older than keep,
+	// proxies not seen for as long, and places that have lapsed, and prepares
+	// partitions. Safe to run anywhere, any time.
 	Maintain(ctx context.Context, keep time.Duration) error
 
 	// Check fails with ErrSchema, naming the remedy, unless the schema is the one

@@ -4,7 +4,7 @@
 //
 // The suites rise in strength: single records, then marks and counters (F1,
 // F2), locks, decisions under locks that others want (F4, F10), lost answers,
-// lists, guards, upkeep, and last a property test that runs random transactions
+// lists, guards, lines of waiters, upkeep, and last a property test that runs random transactions
 // on the driver and on the in-memory reference and compares everything that can
 // be seen.
 //

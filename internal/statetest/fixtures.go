@@ -94,7 +94,7 @@ func scopeRow(s fence.Scope, token fence.Token) state.Scope {
 		Scope: s, Mark: fence.Mark{Generation: 1, Token: token}, Writes: fence.Sealed,
 		Epoch: 3, Horizon: 2, EpochSince: moment(4),
 		Last:       fence.Grant{Holder: "AKIA-ann", Owner: "ann@host 'x'", At: moment(5)},
-		LeaseUntil: moment(6), TTL: 1500 * time.Millisecond,
+		LeaseUntil: moment(6), TTL: 1500 * time.Millisecond, Ticket: "34 t~ !",
 	}
 }
 

@@ -3,6 +3,7 @@ package statetest
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -17,7 +18,7 @@ func guardOf(t testing.TB, pattern string) *fence.Guard {
 	require.NoError(t, err)
 	return &fence.Guard{
 		Pattern: p, Writes: fence.Sealed, Tokens: fence.Required, Issuer: fence.External,
-		MaxJump: fence.DefaultMaxJump, State: fence.Pending, Created: moment(1),
+		MaxJump: fence.DefaultMaxJump, State: fence.Pending, Created: moment(1), LockDelay: fence.MaxLockDelay,
 	}
 }
 
@@ -90,7 +91,7 @@ func testGuards(t *testing.T, s Subject) {
 	t.Run("guards are replaced, dropped, and their ids not used again", func(t *testing.T) {
 		active := *gs[0]
 		active.State, active.Tokens, active.Writes, active.MaxJump = fence.Active, fence.None, fence.InPlace, 1
-		active.Issuer, active.Created = fence.Own, moment(2)
+		active.Issuer, active.Created, active.LockDelay = fence.Own, moment(2), 1500*time.Millisecond
 		write(t, st, &state.Tx{GuardList: true, Guards: []fence.GuardID{active.ID}, GuardMode: state.Exclusive},
 			state.Changes{PutGuards: []*fence.Guard{&active}})
 		v2, list := listed(t, st)

@@ -122,8 +122,9 @@ func (w *world) draw(rt *rapid.T) (tx state.Tx, c state.Changes, fail error) {
 				},
 				Writes: rapid.SampledFrom([]fence.Writes{fence.Sealed, fence.InPlace}).Draw(rt, "writes"),
 				Epoch:  1, Horizon: 1, EpochSince: when("since"), LeaseUntil: when("lease"),
-				TTL:  time.Duration(rapid.IntRange(0, 2).Draw(rt, "ttl")) * time.Second,
-				Last: fence.Grant{Holder: rapid.SampledFrom([]string{"", "h"}).Draw(rt, "holder"), At: when("granted")},
+				TTL:    time.Duration(rapid.IntRange(0, 2).Draw(rt, "ttl")) * time.Second,
+				Last:   fence.Grant{Holder: rapid.SampledFrom([]string{"", "h"}).Draw(rt, "holder"), At: when("granted")},
+				Ticket: rapid.SampledFrom([]string{"", "3 t"}).Draw(rt, "ticket"),
 			})
 		}
 		for _, ref := range w.refs[i] {

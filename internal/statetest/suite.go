@@ -37,6 +37,7 @@ func Run(t *testing.T, fresh func(testing.TB) Subject) {
 		{"outcomes", testOutcomes},
 		{"lists", testLists},
 		{"guards", testGuards},
+		{"places", testPlaces},
 		{"upkeep", testUpkeep},
 		{"property", testProperty},
 	}
