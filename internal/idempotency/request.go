@@ -96,6 +96,11 @@ func shorten(s string) string {
 // two values for it.
 type digest [16]byte
 
+func digestOf(value string) digest {
+	sum := sha256.Sum256([]byte(value))
+	return digest(sum[:len(digest{})])
+}
+
 func (d digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
 
 func (d *digest) UnmarshalText(b []byte) error {
@@ -141,18 +146,22 @@ func named(parts ...string) state.RetryID {
 }
 
 // Part adds a part; name is how people call it, such as "the header if-match".
-func (r *Request) Part(name, value string) {
-	sum := sha256.Sum256([]byte(value))
-	r.parts[name] = digest(sum[:])
-}
+func (r *Request) Part(name, value string) { r.parts[name] = digestOf(value) }
 
 // Body adds the SHA-256 of the body as its sender meant it, without its framing.
 // Until it is known the body is not compared.
-func (r *Request) Body(sum [sha256.Size]byte) { r.parts[partBody] = digest(sum[:]) }
+func (r *Request) Body(sum [sha256.Size]byte) { r.parts[partBody] = digest(sum[:len(digest{})]) }
 
-// Lock is the name that a transaction must lock before it looks for the record
-// (state.Tx.Requests), and ID the record's own. They differ for a step of what
-// began under the key, see [Request.Step].
+// Locked is what a transaction must lock before it looks for the record.
+func (r *Request) Locked() state.Request {
+	q := state.Request{ID: r.lock}
+	if r.id != r.lock {
+		q.Items = []state.RetryID{r.id}
+	}
+	return q
+}
+
+// Lock is the lock that all requests under the key have in common.
 func (r *Request) Lock() state.RetryID { return r.lock }
 
 // ID names the record.
@@ -206,6 +215,20 @@ func (r *Request) Find(retries map[state.RetryID][]byte) (answer []byte, found b
 		return nil, false, &ReusedError{Key: r.key, First: old.First, At: old.At, Differs: differs}
 	}
 	return old.Answer, true, nil
+}
+
+// Began is the answer of what took effect under the key, if that was another
+// operation on the same target: something that this request may be a [Request.Step]
+// of.
+func (r *Request) Began(retries map[state.RetryID][]byte, operation string) (answer []byte, ok bool) {
+	var old record
+	if b, ok := retries[r.lock]; !ok || json.Unmarshal(b, &old) != nil {
+		return nil, false
+	}
+	if old.Parts[partOperation] != digestOf(operation) || old.Parts[partTarget] != r.parts[partTarget] {
+		return nil, false
+	}
+	return old.Answer, true
 }
 
 // differs names the parts that are not the same. Where the operation is another

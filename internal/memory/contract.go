@@ -58,9 +58,9 @@ func checkTx(tx *state.Tx) error {
 			return broken("slot %s of job %s is locked twice", s.Name, s.Job)
 		}
 	}
-	for _, id := range tx.Requests {
-		if requests.again(id) {
-			return broken("request %x is locked twice", id)
+	for _, r := range tx.Requests {
+		if requests.again(r.ID) {
+			return broken("request %x is locked twice", r.ID)
 		}
 	}
 	return nil

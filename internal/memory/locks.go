@@ -74,8 +74,8 @@ func wants(tx *state.Tx) []want {
 	for _, s := range tx.Slots {
 		ws = append(ws, want{lockName{kind: slotLock, slot: s}, state.Exclusive, false})
 	}
-	for _, id := range tx.Requests {
-		ws = append(ws, want{lockName{kind: requestLock, request: id}, state.Exclusive, false})
+	for _, r := range tx.Requests {
+		ws = append(ws, want{lockName{kind: requestLock, request: r.ID}, state.Exclusive, false})
 	}
 	slices.SortFunc(ws, func(a, b want) int { return compareLocks(a.name, b.name) })
 	return ws

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -106,11 +107,9 @@ func (s *Store) viewOf(tx *state.Tx, missed map[fence.Scope]bool) *state.View {
 	if tx.GuardList {
 		v.GuardVersion, v.GuardList = s.version, s.guardList()
 	}
-	for _, ids := range [][]state.RetryID{tx.Requests, tx.Retries} {
-		for _, id := range ids {
-			if r, ok := s.retries[id]; ok {
-				v.Retries[id] = append([]byte{}, r.value...)
-			}
+	for _, id := range slices.Concat(state.RecordsOf(tx.Requests), tx.Retries) {
+		if r, ok := s.retries[id]; ok {
+			v.Retries[id] = append([]byte{}, r.value...)
 		}
 	}
 	v.Draw = func() (fence.Token, error) {

@@ -106,8 +106,8 @@ func planLocks(tx *state.Tx) plan {
 	p.slots = sortLocks(modes)
 
 	clear(modes)
-	for _, id := range tx.Requests {
-		modes[requestLock(id)] = true
+	for _, r := range tx.Requests {
+		modes[requestLock(r.ID)] = true
 	}
 	p.requests = sortLocks(modes)
 	return p

@@ -177,7 +177,7 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 	readObjects(f, view, tx.Keys)
 	readClaims(f, view, tx.Slots)
 	readUploads(f, view, tx.Uploads)
-	readRetries(f, view, readAllRetries, tx.Requests)
+	readRetries(f, view, readAllRetries, state.RecordsOf(tx.Requests))
 	readRetries(f, view, readSomeRetries, tx.Retries)
 	readAttempts(f, view, tx.Attempts)
 	readLines(f, view, tx.Lines, tx.Absent)

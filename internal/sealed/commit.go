@@ -18,12 +18,12 @@ var errOldName = errors.New("sealed: the physical name is below the horizon")
 // adds its changes. What it returns is the operation's result, not the
 // transaction's.
 func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) error {
-	// An earlier attempt of the same request that committed is answered as it
-	// was, whatever happened since: it did take effect (F7).
-	if op.retry != nil {
-		if result, ok := v.Retries[*op.retry]; ok {
-			return op.replay(result)
-		}
+	answer, found, begun, err := op.earlier(v)
+	switch {
+	case err != nil:
+		return err
+	case found:
+		return op.again(answer, v, mode, ch)
 	}
 	row, err := op.admit(v, mode, ch)
 	if err != nil {
@@ -32,7 +32,11 @@ func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) e
 	if op.apply == nil {
 		return nil
 	}
-	return op.apply(v, row, ch)
+	if err := op.apply(v, row, ch); err != nil {
+		return err
+	}
+	op.remember(v, begun, ch)
+	return nil
 }
 
 // admit is where an operation meets the fence.

@@ -29,7 +29,7 @@ func (s *Store) Transact(ctx context.Context, tx *state.Tx) error {
 	defer w.end()
 
 	a := &asked{guards: tx.Guards, objects: tx.Keys, slots: tx.Slots, uploads: tx.Uploads,
-		retries: slices.Concat(tx.Requests, tx.Retries), attempts: tx.Attempts, lines: tx.Lines, absent: tx.Absent}
+		retries: slices.Concat(state.RecordsOf(tx.Requests), tx.Retries), attempts: tx.Attempts, lines: tx.Lines, absent: tx.Absent}
 	for _, l := range tx.Scopes {
 		a.scopes = append(a.scopes, l.Scope)
 	}

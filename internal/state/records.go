@@ -89,6 +89,23 @@ type Retry struct {
 	Result []byte
 }
 
+// Request is a request that was named with an Idempotency-Key: ID is of its
+// record, Items are of what it does one by one. All are found for as long as they
+// are kept.
+type Request struct {
+	ID    RetryID
+	Items []RetryID
+}
+
+// RecordsOf lists the records of requests and of their items.
+func RecordsOf(requests []Request) []RetryID {
+	var ids []RetryID
+	for _, r := range requests {
+		ids = append(append(ids, r.ID), r.Items...)
+	}
+	return ids
+}
+
 // Slot is one scheduled run of a job.
 type Slot struct {
 	Job, Name string

@@ -48,11 +48,10 @@ type Tx struct {
 	// Slots are locked exclusively and their claims read. No slot twice.
 	Slots []Slot
 	// Requests are the named requests that the transaction acts for: locked
-	// exclusively, and their retries read, however old. None twice. Two of one name
-	// that write to different keys have no other lock in common.
-	Requests []RetryID
-	// Uploads and Retries are read; the keys they belong to must be in Keys, or the
-	// request that a retry is an item of in Requests. Of retries, those
+	// exclusively. Two of one name that write to different keys have no other lock in
+	// common. None twice.
+	Requests []Request
+	// Uploads and Retries are read; the keys they belong to must be in Keys. Retries
 	// older than yesterday may not be found.
 	Uploads []string
 	Retries []RetryID

@@ -182,7 +182,7 @@ func testRequests(t *testing.T, s Subject) {
 					}
 					return state.Changes{PutObjects: []state.Object{o}, Retries: []state.Retry{{ID: id, Result: []byte(o.Key)}}}, nil
 				})
-				tx.Scopes, tx.Keys, tx.Requests = shared(sc), []object.Ref{o.Ref}, []state.RetryID{id}
+				tx.Scopes, tx.Keys, tx.Requests = shared(sc), []object.Ref{o.Ref}, []state.Request{{ID: id}}
 				err := handles[i%len(handles)].Transact(t.Context(), tx)
 				if err == nil {
 					committed.Add(1)
@@ -203,13 +203,15 @@ func testRequests(t *testing.T, s Subject) {
 	// Not parallel: it moves the clock of everything.
 	t.Run("an answer is found for as long as it is kept", func(t *testing.T) {
 		id := state.RetryID([]byte(fmt.Sprintf("%-32s", newBucket())))
-		write(t, st, &state.Tx{Requests: []state.RetryID{id}}, state.Changes{Retries: []state.Retry{{ID: id, Result: []byte("r")}}})
+		item := state.RetryID([]byte(fmt.Sprintf("%-32s", newBucket())))
+		write(t, st, &state.Tx{Requests: []state.Request{{ID: id}}},
+			state.Changes{Retries: []state.Retry{{ID: id, Result: []byte("r")}, {ID: item, Result: []byte("i")}}})
 		s.Advance(t, 5*24*time.Hour)
 		tx := newTx(func(v *state.View) (state.Changes, error) {
-			same(t, map[state.RetryID][]byte{id: []byte("r")}, v.Retries)
+			same(t, map[state.RetryID][]byte{id: []byte("r"), item: []byte("i")}, v.Retries)
 			return state.Changes{}, nil
 		})
-		tx.Requests = []state.RetryID{id}
+		tx.Requests = []state.Request{{ID: id, Items: []state.RetryID{item, {1}}}}
 		require.NoError(t, st.Transact(t.Context(), tx))
 	})
 }

@@ -41,9 +41,9 @@ func testLocks(t *testing.T, s Subject) {
 		{"key: another one", state.Tx{Scopes: shared(sc), Keys: []object.Ref{key}}, state.Tx{Scopes: shared(sc), Keys: []object.Ref{otherKey}}, false},
 		{"slot: the same", state.Tx{Slots: []state.Slot{slot}}, state.Tx{Slots: []state.Slot{slot}}, true},
 		{"slot: another one", state.Tx{Slots: []state.Slot{slot}}, state.Tx{Slots: []state.Slot{otherSlot}}, false},
-		{"request: the same, for other keys", state.Tx{Scopes: shared(sc), Keys: []object.Ref{key}, Requests: []state.RetryID{request}},
-			state.Tx{Scopes: shared(sc), Keys: []object.Ref{otherKey}, Requests: []state.RetryID{request}}, true},
-		{"request: another one", state.Tx{Requests: []state.RetryID{request}}, state.Tx{Requests: []state.RetryID{otherRequest}}, false},
+		{"request: the same, for other keys", state.Tx{Scopes: shared(sc), Keys: []object.Ref{key}, Requests: []state.Request{{ID: request}}},
+			state.Tx{Scopes: shared(sc), Keys: []object.Ref{otherKey}, Requests: []state.Request{{ID: request}}}, true},
+		{"request: another one", state.Tx{Requests: []state.Request{{ID: request}}}, state.Tx{Requests: []state.Request{{ID: otherRequest}}}, false},
 		{"guard list", state.Tx{GuardList: true}, state.Tx{GuardList: true}, true},
 		{"guard: exclusive after shared", guardTx(0, 0), guardTx(0, state.Exclusive), true},
 		{"guard: shared after exclusive", guardTx(0, state.Exclusive), guardTx(0, state.Shared), true},
@@ -177,7 +177,7 @@ func testLocks(t *testing.T, s Subject) {
 						tx.Slots = append(tx.Slots, slots[i])
 					}
 					for _, i := range rng.Perm(len(requests))[:rng.IntN(3)] {
-						tx.Requests = append(tx.Requests, requests[i])
+						tx.Requests = append(tx.Requests, state.Request{ID: requests[i]})
 					}
 					if err := handles[rng.IntN(len(handles))].Transact(t.Context(), tx); err != nil {
 						return err

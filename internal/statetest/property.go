@@ -182,10 +182,10 @@ func (w *world) draw(rt *rapid.T) (tx state.Tx, c state.Changes, fail error) {
 	for _, id := range w.requests {
 		switch rapid.IntRange(0, 5).Draw(rt, "request") {
 		case 0:
-			tx.Requests = append(tx.Requests, id)
+			tx.Requests = append(tx.Requests, state.Request{ID: id})
 			c.Retries = append(c.Retries, state.Retry{ID: id, Result: []byte{byte(len(w.attempts))}})
 		case 1:
-			tx.Requests = append(tx.Requests, id)
+			tx.Requests = append(tx.Requests, state.Request{ID: id})
 		}
 	}
 	for _, physical := range w.garbage {
