@@ -231,8 +231,8 @@ func (r *Request) Began(retries map[state.RetryID][]byte, operation string) (ans
 	return old.Answer, true
 }
 
-// differs names the parts that are not the same. Where the operation is another
-// one, what else differs says nothing.
+// differs names the parts that are not the same. Where operation or target are
+// others, what else differs says nothing.
 func (r *Request) differs(old map[string]digest) []string {
 	_, whole := r.parts[partBody]
 	var names []string
@@ -246,8 +246,10 @@ func (r *Request) differs(old map[string]digest) []string {
 			names = append(names, name)
 		}
 	}
-	if slices.Contains(names, partOperation) {
-		return []string{partOperation}
+	for _, first := range []string{partOperation, partTarget} {
+		if slices.Contains(names, first) {
+			return []string{first}
+		}
 	}
 	slices.Sort(names)
 	return names
