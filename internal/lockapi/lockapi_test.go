@@ -316,7 +316,7 @@ func TestIdempotencyKey(t *testing.T) {
 		assert.Equal(t, http.StatusUnprocessableEntity, status, tc.body)
 		assert.Equal(t, "IdempotencyKeyReused", out["code"])
 		assert.Contains(t, out["message"], "differs in "+tc.names+". ")
-		assert.Contains(t, out["message"], "locks/acquire of s3://data/jobs/")
+		assert.Contains(t, out["message"], "POST locks/acquire of s3://data/jobs/")
 	}
 	// How long to wait is no part of what is asked for.
 	status, out := post(acquire, `{"scope":"s3://data/jobs/","wait":"1ms"}`, "a")
@@ -339,6 +339,41 @@ func TestIdempotencyKey(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, out)
 		assert.Equal(t, 2.0, out["generation"])
 	}
+	// A change of guards that is sent again late does not undo what came since.
+	const guards, remove = "/-/v1/guards", "/-/v1/guards?pattern=s3%3A%2F%2Fother%2F"
+	change := func(method, path, body, key string) (int, map[string]any) {
+		return w.answer(w.sign(method, path, body, sha(body), func(r *http.Request) { r.Header.Set("Idempotency-Key", key) }))
+	}
+	tokens := func() string {
+		list, err := w.as("root").Guards(t.Context())
+		require.NoError(t, err)
+		for _, g := range list {
+			if g.Pattern == "s3://other/" {
+				return g.Tokens
+			}
+		}
+		return ""
+	}
+	status, _ = change("POST", guards, `{"pattern":"s3://other/"}`, "e")
+	require.Equal(t, http.StatusOK, status)
+	for range 2 {
+		status, out = change("PATCH", guards, `{"pattern":"s3://other/","tokens":"optional"}`, "f")
+		require.Equal(t, http.StatusOK, status, out)
+		assert.Equal(t, "optional", out["tokens"])
+		_, err = w.as("root").SetGuard(t.Context(), client.Guard{Pattern: "s3://other/", Tokens: "none"})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, "none", tokens())
+	for range 2 {
+		status, out = change("DELETE", remove, "", "g")
+		require.Equal(t, http.StatusOK, status, out)
+	}
+	status, _ = change("POST", guards, `{"pattern":"s3://other/"}`, "e")
+	require.Equal(t, http.StatusOK, status)
+	assert.Empty(t, tokens(), "removed since")
+	status, out = change("DELETE", strings.Replace(remove, "other", "data", 1), "", "g")
+	require.Equal(t, http.StatusUnprocessableEntity, status, out)
+
 	for _, path := range []string{acquire, "/-/v1/locks/renew", "/-/v1/locks/release", "/-/v1/check", "/-/v1/guards"} {
 		for _, key := range []string{"", strings.Repeat("k", 257)} {
 			status, out = post(path, body, key)

@@ -2,6 +2,7 @@ package lockapi
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -43,9 +44,9 @@ func (s *server) routes() []route {
 		{http.MethodPost, "claims", "claim one slot of a job: job, slot, owner", s.claim, callTime, false},
 		{http.MethodGet, "claims", "the claims of a job, the last slots first: ?job, ?after, ?limit", s.claims, callTime, false},
 		{http.MethodGet, "guards", "the guards", s.guards, callTime, false},
-		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump, lock_delay", s.addGuard, guardTime, false},
-		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump, lock_delay", s.setGuard, callTime, false},
-		{http.MethodDelete, "guards", "remove a guard: pattern", s.removeGuard, guardTime, false},
+		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump, lock_delay", s.once(s.addGuard), guardTime, false},
+		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump, lock_delay", s.once(s.setGuard), callTime, false},
+		{http.MethodDelete, "guards", "remove a guard: pattern", s.once(s.removeGuard), guardTime, false},
 		{http.MethodGet, "scopes", "as locks", s.list, callTime, false},
 		{http.MethodPost, "scopes/raise", "raise a mark: scope, to, reason", s.raise, callTime, false},
 		{http.MethodPost, "scopes/reset", "begin a new generation (external issuers): scope, reason", s.reset, callTime, false},
@@ -103,10 +104,10 @@ func (c *call) request(sc fence.Scope, b acquireBody) locks.Request {
 		Retry: c.named("wait", "ticket", "keep")}
 }
 
-// named is the call under its Idempotency-Key, nil where it has none: the call and
-// the fields of its body but those left out, which say how it is asked and not what
-// for. Renewals, releases, checks and changes of guards have no use for one: they do
-// no harm when they are repeated.
+// named is the call under its Idempotency-Key, nil where it has none: the call, its
+// parameters and the fields of its body but those left out, which say how it is asked
+// and not what for. Renewals, releases and checks have no use for one: they do no
+// harm when they are repeated, and an old answer would.
 func (c *call) named(without ...string) *idempotency.Request {
 	if c.key == "" {
 		return nil
@@ -120,17 +121,53 @@ func (c *call) named(without ...string) *idempotency.Request {
 	for name, value := range fields {
 		// Names of fields are taken in any case, and tokens as strings too.
 		switch name = strings.ToLower(name); {
-		case name == "scope", name == "job":
+		case name == "scope", name == "job", name == "pattern":
 			target = fmt.Sprint(value)
 		case !slices.Contains(without, name):
 			parts["the field "+name] = fmt.Sprint(value)
 		}
 	}
-	n := idempotency.New(c.principal.AccessKey, c.key, strings.TrimPrefix(c.URL.Path, Prefix), target)
+	q := c.URL.Query()
+	target = cmp.Or(target, q.Get("pattern"))
+	n := idempotency.New(c.principal.AccessKey, c.key, c.Method+" "+strings.TrimPrefix(c.URL.Path, Prefix), target)
+	for name, values := range q {
+		n.Part("the parameter "+name, strings.Join(values, "&"))
+	}
 	for name, value := range parts {
 		n.Part(name, value)
 	}
 	return n
+}
+
+// once gives a repeated change of guards its first answer. The change is more than
+// one transaction and is remembered after it; where that is lost, doing it again
+// comes to the same.
+func (s *server) once(do func(*call) (int, any, error)) func(*call) (int, any, error) {
+	return func(c *call) (int, any, error) {
+		named := c.named()
+		if named == nil {
+			return do(c)
+		}
+		old, found, err := s.Locks.Answered(c.Context(), named)
+		switch {
+		case err != nil:
+			return 0, nil, err
+		case found:
+			return http.StatusOK, json.RawMessage(old), nil
+		}
+		status, answer, err := do(c)
+		if err != nil {
+			return status, answer, err
+		}
+		text, err := json.Marshal(answer)
+		if err == nil {
+			err = s.Locks.Remember(c.Context(), named, text)
+		}
+		if err != nil {
+			s.Logger.Warn("an answer was not remembered for the repetitions of its request", "call", c.URL.Path, "error", err)
+		}
+		return status, answer, nil
+	}
 }
 
 func (s *server) acquire(c *call) (int, any, error) {

@@ -49,6 +49,8 @@ type Locks interface {
 	Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error)
 	Reset(ctx context.Context, sc fence.Scope, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error)
 	Claim(ctx context.Context, r locks.ClaimRequest) (state.Claim, error)
+	Answered(ctx context.Context, named *idempotency.Request) (answer []byte, found bool, err error)
+	Remember(ctx context.Context, named *idempotency.Request, answer []byte) error
 	Claims(ctx context.Context, job, before string, limit int) (page []state.Claim, more bool, err error)
 }
 

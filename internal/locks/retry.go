@@ -91,6 +91,36 @@ func (s *Service) earlier(ctx context.Context, g fence.Guard, r Request) (l Leas
 	return l, true, err
 }
 
+// Answered finds what a request that names itself was answered, for changes that are
+// more than one transaction. found is false where no try has ended in a success.
+func (s *Service) Answered(ctx context.Context, named *idempotency.Request) (answer []byte, found bool, err error) {
+	err = state.Run(ctx, s.state, &state.Tx{Requests: requests(named), Decide: func(v *state.View) (state.Changes, error) {
+		text, there, err := before(named, v)
+		answer, found = []byte(text), there
+		return state.Changes{}, err
+	}})
+	if err != nil {
+		return nil, false, wrap("looking for the answer to a named request", err)
+	}
+	return answer, found, nil
+}
+
+// Remember records the answer of a request that names itself after it took effect,
+// unless another try did. If that fails the request runs again when it is repeated,
+// so it must be one that does no harm then.
+func (s *Service) Remember(ctx context.Context, named *idempotency.Request, answer []byte) error {
+	err := state.Run(ctx, s.state, &state.Tx{Requests: requests(named), Decide: func(v *state.View) (state.Changes, error) {
+		if _, found, err := before(named, v); found || err != nil {
+			return state.Changes{}, err
+		}
+		return state.Changes{Retries: remembered(named, v.Now, string(answer))}, nil
+	}})
+	if err != nil {
+		return wrap("remembering the answer to a named request", err)
+	}
+	return nil
+}
+
 // A mark as it is remembered.
 func markText(m fence.Mark) string { return fmt.Sprintf("%d %d", m.Current(), m.Token) }
 
