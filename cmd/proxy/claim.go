@@ -14,14 +14,15 @@ import (
 type claimOut struct {
 	Job       string    `json:"job"`
 	Slot      string    `json:"slot"`
-	Claimed   bool      `json:"claimed"`
 	Holder    string    `json:"holder"`
 	Owner     string    `json:"owner"`
 	ClaimedAt time.Time `json:"claimed_at"`
 }
 
-func claimOutOf(c client.Claim, mine bool) claimOut {
-	return claimOut{c.Job, c.Slot, mine, c.Holder, c.Owner, c.ClaimedAt}
+// claimedOut also says whether it is the caller's.
+type claimedOut struct {
+	claimOut
+	Claimed bool `json:"claimed"`
 }
 
 func newClaim() *cobra.Command {
@@ -63,7 +64,7 @@ name. It is kept for 400 days; slots that name an earlier time are refused.`,
 			var e *client.Error
 			switch {
 			case errors.As(err, &e) && e.Claim != nil && asJSON:
-				return errors.Join(printJSON(c, claimOutOf(*e.Claim, false)), err)
+				return errors.Join(printJSON(c, claimedOut{claimOut(*e.Claim), false}), err)
 			case (errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrUnknownOutcome)) && key == "":
 				return fmt.Errorf("%w\nslot %s of job %s may be claimed by this call all the same; look with: s3fence claims %s", err, slot, args[0], args[0])
 			case err != nil:
@@ -71,7 +72,7 @@ name. It is kept for 400 days; slots that name an earlier time are refused.`,
 			}
 			say(c, "slot %s of job %s is yours", claim.Slot, claim.Job)
 			if asJSON {
-				return printJSON(c, claimOutOf(claim, true))
+				return printJSON(c, claimedOut{claimOut(claim), true})
 			}
 			return nil
 		},
@@ -106,7 +107,7 @@ func newClaims() *cobra.Command {
 					return err
 				}
 				for _, claim := range page {
-					all = append(all, claimOutOf(claim, true))
+					all = append(all, claimOut(claim))
 				}
 				if after = next; next == "" {
 					break

@@ -85,7 +85,7 @@ func (rq *request) meant(name string) bool {
 	case "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer",
 		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Mfa", "X-Amz-Sdk-Checksum-Algorithm":
 		return false
-	case "X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type":
+	case "X-Amz-Checksum-Type":
 		return true
 	}
 	switch {
