@@ -445,11 +445,12 @@ func (c *committer) transactWithin(wait time.Duration, batch []*operation, mode 
 		var ch state.Changes
 		missed = v.Missed
 		learnt = learnt[:0]
+		recorded := make(map[*idempotency.Request]bool, len(tx.Requests))
 		for _, op := range batch {
 			if v.Missed[op.scope] {
 				continue
 			}
-			op.err = op.decide(v, mode, &ch)
+			op.err = op.decide(v, mode, &ch, recorded)
 		}
 		for _, row := range v.Scopes {
 			learnt = append(learnt, row)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/state"
 )
 
@@ -16,8 +17,8 @@ var errOldName = errors.New("sealed: the physical name is below the horizon")
 
 // decide judges one operation on what the transaction read under its locks, and
 // adds its changes. What it returns is the operation's result, not the
-// transaction's.
-func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) error {
+// transaction's. recorded are the named requests that the transaction has recorded.
+func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes, recorded map[*idempotency.Request]bool) error {
 	answer, found, begun, err := op.earlier(v)
 	switch {
 	case err != nil:
@@ -35,7 +36,10 @@ func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) e
 	if err := op.apply(v, row, ch); err != nil {
 		return err
 	}
-	op.remember(v, begun, ch)
+	op.remember(v, begun || recorded[op.named], ch)
+	if op.named != nil {
+		recorded[op.named] = true
+	}
 	return nil
 }
 

@@ -119,7 +119,9 @@ func (op *operation) again(answer []byte, v *state.View, mode state.Mode, ch *st
 	return nil
 }
 
-// remember adds the records of an operation that is about to take effect.
+// remember adds the records of an operation that is about to take effect: its own,
+// and that of its request unless there is one. It is the operation that takes effect
+// first that writes that one.
 func (op *operation) remember(v *state.View, begun bool, ch *state.Changes) {
 	if op.retry == nil && op.named == nil {
 		return
@@ -129,16 +131,9 @@ func (op *operation) remember(v *state.View, begun bool, ch *state.Changes) {
 	if op.retry != nil {
 		ch.Retries = append(ch.Retries, state.Retry{ID: *op.retry, Result: r.encode()})
 	}
-	if op.named == nil || begun {
-		return
+	if op.named != nil && !begun {
+		ch.Retries = append(ch.Retries, op.named.Record(v.Now, r.encode()))
 	}
-	// One record for all operations of a request, by whichever takes effect first.
-	for i := range ch.Retries {
-		if ch.Retries[i].ID == op.named.ID() {
-			return
-		}
-	}
-	ch.Retries = append(ch.Retries, op.named.Record(v.Now, r.encode()))
 }
 
 // answered looks, under the lock of a named request, whether it has taken effect

@@ -365,3 +365,33 @@ func TestRepetitionStoresNothing(t *testing.T) {
 		assert.Len(t, l.physical(), 1)
 	}
 }
+
+// Two requests under one key never share a transaction: neither would see what the
+// other did. The operations of one request may.
+func TestRequestsOfOneNameDoNotShareATransaction(t *testing.T) {
+	t.Parallel()
+	c, _, g, stop := desk(t)
+	defer stop()
+	sc := parseScope(t, "s3://data/a/")
+	ask := func(key string, n *idempotency.Request) *operation {
+		o := write(g, sc, "a/"+key)
+		o.named, o.answer, o.replay = n, func() result { return result{} }, func(*result) {}
+		return o
+	}
+	request := func(key string) *idempotency.Request { return idempotency.New("k", "key", "PutObject", key) }
+	one, other := request("1"), request("2")
+	batch, rest := pick([]*operation{ask("1", one), ask("2", other), ask("3", one), ask("4", nil), write(g, sc, "a/5")})
+	assert.Len(t, batch, 4)
+	assert.Len(t, rest, 1)
+	ops := []*operation{ask("1", one), ask("2", other), ask("3", request("3"))}
+	c.doAll(ops)
+	took := 0
+	for _, o := range ops {
+		if o.err == nil {
+			took++
+		} else {
+			require.ErrorIs(t, o.err, idempotency.ErrReused)
+		}
+	}
+	assert.Equal(t, 1, took)
+}
