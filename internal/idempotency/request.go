@@ -35,6 +35,7 @@ func CheckKey(values []string) (string, error) {
 	return values[0], nil
 }
 
+// Errors of this package.
 var (
 	// ErrBadKey: the header Idempotency-Key is not one key. The caller must change
 	// it; nothing happened.

@@ -11,6 +11,7 @@ import (
 	"github.com/s3fence/s3fence/internal/state"
 )
 
+// Bounds of claims.
 const (
 	// MaxJob and MaxSlot bound the names of jobs and slots, in printable bytes.
 	MaxJob  = 128

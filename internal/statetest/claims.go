@@ -53,13 +53,13 @@ func testClaims(t *testing.T, s Subject) {
 			slots = append(slots, c.Slot)
 			want[c.Slot] = &c
 		}
-		absent := state.Slot{Job: job, Name: "none"}
-		same(t, want, read(t, st, state.Query{Slots: append(slots, absent)}).Claims)
+		slots = append(slots, state.Slot{Job: job, Name: "none"})
+		same(t, want, read(t, st, state.Query{Slots: slots}).Claims)
 		tx := newTx(func(v *state.View) (state.Changes, error) {
 			same(t, want, v.Claims, "a transaction sees what a read sees")
 			return state.Changes{}, nil
 		})
-		tx.Slots = append(slots, absent)
+		tx.Slots = slots
 		require.NoError(t, st.Transact(t.Context(), tx))
 	})
 	t.Run("one of many claimants wins", func(t *testing.T) {
