@@ -259,3 +259,20 @@ func TestOneKeyForTwoScopes(t *testing.T) {
 		require.EqualValues(t, 5, reused.Load())
 	}
 }
+
+// A lease that is given to a ticket again is an answer like any other: the key that
+// it was asked for with is used then.
+func TestKeyOfATicketsLease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, locks.Options{})
+	r := w.ask("ann")
+	r.Ticket = "ticket"
+	first := w.acquire(r)
+	r.Retry = named("key")
+	assert.Equal(t, first.Mark, w.acquire(r).Mark)
+	other := w.ask("ann")
+	other.Scope = scope(t, "s3://data/tenants/a/")
+	other.Retry = named("key", "the field scope", other.Scope.String())
+	_, err := w.locks.Acquire(t.Context(), other)
+	require.ErrorIs(t, err, idempotency.ErrReused)
+}

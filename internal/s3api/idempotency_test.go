@@ -109,9 +109,11 @@ func TestIdempotencyKeyAfterATakeover(t *testing.T) {
 		"tags":   {method: "PUT", target: "/data/jobs/a/k?tagging", body: `<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>`, header: h("tags")},
 		"copy":   {method: "PUT", target: "/data/jobs/a/copy", header: headers(h("copy"), map[string]string{"X-Amz-Copy-Source": "/data/jobs/a/k"})},
 		"create": {method: "POST", target: "/data/jobs/a/upload?uploads", header: h("create")},
+		// The token is the credentials' own.
+		"carried": {method: "PUT", target: "/data/jobs/a/carried", body: "body", header: map[string]string{"Idempotency-Key": "carried"}, carried: "s3://data/jobs/a/#34"},
 	}
 	first := map[string]answer{}
-	for _, name := range []string{"put", "large", "delete", "batch", "tags", "copy", "create"} {
+	for _, name := range []string{"put", "large", "delete", "batch", "tags", "copy", "create", "carried"} {
 		if first[name] = b.call(t, calls[name]); first[name].status/100 != 2 || strings.Contains(first[name].body, "<Error>") {
 			t.Fatalf("%s: %+v", name, first[name])
 		}
