@@ -104,6 +104,9 @@ func (c *Client) call(ctx context.Context, within time.Duration, method, path st
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if key := keyOf(ctx); key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
 	sum := sha256.Sum256(body)
 	hash := hex.EncodeToString(sum[:])
 	req.Header.Set("X-Amz-Content-Sha256", hash)
@@ -119,7 +122,7 @@ func (c *Client) call(ctx context.Context, within time.Duration, method, path st
 	if err != nil {
 		return fmt.Errorf("%w: %s: reading the answer: %w", ErrUnreachable, c.base, err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
 		return c.failure(resp, answer)
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
@@ -145,11 +148,18 @@ func (c *Client) failure(resp *http.Response, answer []byte) error {
 		return fmt.Errorf("%w: %s does not answer as s3fence does: HTTP %d", ErrUnreachable, c.base, resp.StatusCode)
 	}
 	out := &Error{Status: resp.StatusCode, Code: e.Code, Message: e.Message, RequestID: e.RequestID, Highest: e.Highest}
-	if e.Code == "LockHeld" {
+	switch e.Code {
+	case "LockHeld":
 		out.Position, out.Waiting, out.Delay = e.Position, e.Waiting, time.Duration(e.DelayMS)*time.Millisecond
 		var h holderJSON
 		if json.Unmarshal(e.Holder, &h) == nil {
 			out.Holder = h.holder()
+		}
+	case "AlreadyClaimed":
+		var by claimJSON
+		if json.Unmarshal(answer, &by) == nil {
+			claim := by.claim()
+			out.Claim = &claim
 		}
 	}
 	return out

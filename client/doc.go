@@ -30,7 +30,7 @@
 // # What this package does not do
 //
 // Calls are not tried again, except that [Client.Acquire] asks again while its
-// wait lasts, keeping its place in the line, and what a [Held] does by itself. It
-// imports nothing of the service but the clocks; of the AWS SDK only its core with
-// the signer.
+// wait lasts, keeping its place in the line, [Client.Claim] after an answer that was
+// lost, and what a [Held] does by itself. It imports nothing of the service but the
+// clocks; of the AWS SDK only its core with the signer.
 package client

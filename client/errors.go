@@ -12,6 +12,11 @@ var (
 	// ErrHeld: somebody else holds the lock, or came before. Error.Holder says who
 	// holds it.
 	ErrHeld = errors.New("lock held")
+	// ErrClaimed: somebody else has the slot. Do not run. Error.Claim says who has it.
+	ErrClaimed = errors.New("slot claimed")
+	// ErrKeyReused: the Idempotency-Key belongs to another request. Nothing happened;
+	// choose a new key for a new request.
+	ErrKeyReused = errors.New("idempotency key belongs to another request")
 	// ErrLost: the lease is over or the token below the mark. Stop working.
 	ErrLost = errors.New("lock lost")
 	// ErrStale: the token is below the mark. Stop working.
@@ -55,6 +60,8 @@ type Error struct {
 	// Position is the place in the line that the caller's ticket has, 1 for the next
 	// and zero for none; Waiting is how many wait. With ErrHeld.
 	Position, Waiting int
+	// Claim is set with ErrClaimed.
+	Claim *Claim
 	// Highest is the mark, with ErrLost and ErrStale.
 	Highest int64
 }
@@ -103,6 +110,10 @@ func (e *Error) kind() error {
 	switch e.Code {
 	case "LockHeld":
 		return ErrHeld
+	case "AlreadyClaimed":
+		return ErrClaimed
+	case "IdempotencyKeyReused":
+		return ErrKeyReused
 	case "LockLost":
 		return ErrLost
 	case "StaleFencingToken":

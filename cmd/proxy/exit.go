@@ -33,7 +33,7 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &u), misread(err):
 		return exitUsage
-	case errors.Is(err, client.ErrHeld):
+	case errors.Is(err, client.ErrHeld), errors.Is(err, client.ErrClaimed):
 		return exitHeld
 	case errors.Is(err, client.ErrLost), errors.Is(err, client.ErrStale):
 		return exitLost

@@ -65,11 +65,12 @@ however late it arrives.
 See it happen, with nothing else installed:   s3fence demo
 Try it with your own clients:                 s3fence dev
 
-Commands that talk to a proxy (lock, credentials, guard, scope) find it by S3FENCE_ENDPOINT or
-AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS tools would use.
+Commands that talk to a proxy (lock, claim, check, credentials, guard, scope) find it
+by S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS
+tools would use.
 
-Exit codes: 0 done, 1 error, 2 usage, 3 lock held or wait over, 4 lock lost or
-token stale, 5 service unreachable.`,
+Exit codes: 0 done, 1 error, 2 usage, 3 lock held, wait over or slot claimed, 4 lock
+lost or token stale, 5 service unreachable.`,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -77,7 +78,7 @@ token stale, 5 service unreachable.`,
 	})
 	parent(root,
 		newDev(), newDemo(), newDemoWorker(), newServe(), newMigrate(), newConfig(), newVersion(),
-		newLock(), newCredentials(), newGuard(), newScope())
+		newLock(), newClaim(), newClaims(), newCheck(), newCredentials(), newGuard(), newScope())
 	return root
 }
 

@@ -236,7 +236,8 @@ func TestDev(t *testing.T) {
 	require.NoError(t, err)
 	listen := closedPort(t)
 	p := dev(t, dir, listen)
-	require.Eventually(t, func() bool { return strings.Contains(p.Log(), "Paste this") || strings.Contains(p.Log(), "serving") }, 10*time.Second, 10*time.Millisecond)
+	// The last line of the block: it comes after the log says "serving".
+	require.Eventually(t, func() bool { return strings.Contains(p.Log(), "The last one is refused") }, 10*time.Second, 10*time.Millisecond)
 	log, err := os.ReadFile(filepath.Join(dir, "log"))
 	require.NoError(t, err)
 	for _, s := range []string{"export AWS_ACCESS_KEY_ID=s3fence-dev AWS_SECRET_ACCESS_KEY=s3fence-dev-secret", "AWS_ENDPOINT_URL_S3=http://" + listen, "lock acquire s3://demo/jobs/"} {

@@ -24,21 +24,23 @@ var rooms = map[string]room{
 	"internal/session": {[]string{"internal/auth", "internal/fence"}, "what a session carries is sealed and opened here; who judges it, and who asked over which API, is not its matter"},
 	"internal/events":  {[]string{"internal/fence"}, "one vocabulary of what happened; who looks at it is not its matter"},
 	"internal/state":   {[]string{"internal/fence", "internal/object"}, "records and one transaction contract: drivers and rules meet here, neither is known"},
-	"internal/guarded": {[]string{"internal/fence", "internal/object", "internal/state"}, "the seat of a way to write: it knows no way in particular"},
+	"internal/guarded": {[]string{"internal/fence", "internal/idempotency", "internal/object", "internal/state"}, "the seat of a way to write: it knows no way in particular"},
+
+	"internal/idempotency": {[]string{"internal/state"}, "named requests are compared alike by every API and every way to write, none of which it knows"},
 
 	"internal/memory":   {driver, "a driver has statements and no rules"},
 	"internal/postgres": {driver, "a driver has statements and no rules"},
 	"internal/sqlite":   {driver, "a driver has statements and no rules"},
 
-	"internal/locks":  {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/pause"}, "leases are decided by the state, over whatever database and whatever API"},
+	"internal/locks":  {[]string{"internal/events", "internal/fence", "internal/idempotency", "internal/object", "internal/state", "internal/pause"}, "leases are decided by the state, over whatever database and whatever API"},
 	"internal/guards": {[]string{"internal/boottime", "internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/pause"}, "guards are leased and adopted through the state and the seat of the ways to write"},
-	"internal/sealed": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/upstream", "internal/pause"}, "the sealed way to write: it never learns which database commits, nor which API asked"},
+	"internal/sealed": {[]string{"internal/events", "internal/fence", "internal/idempotency", "internal/object", "internal/state", "internal/guarded", "internal/upstream", "internal/pause"}, "the sealed way to write: it never learns which database commits, nor which API asked"},
 
 	"internal/upstream":    {[]string{"internal/object", "internal/sigv4", "internal/pause"}, "the store's side signs and sends; scopes and tokens are none of its business"},
 	"internal/objectstore": {[]string{"internal/pause"}, "the embedded store is a store like any other: it must not be right because it knows the fence"},
 
-	"internal/lockapi": {[]string{"internal/events", "internal/locks", "internal/guards", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/session", "internal/sigv4", "internal/pause"}, "the JSON API knows leases and no S3"},
-	"internal/s3api": {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
+	"internal/lockapi": {[]string{"internal/events", "internal/idempotency", "internal/locks", "internal/guards", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/session", "internal/sigv4", "internal/pause"}, "the JSON API knows leases and no S3"},
+	"internal/s3api": {[]string{"internal/events", "internal/idempotency", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
 		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
 
 	"internal/proxy": {all, "the wiring, and nothing but the wiring, knows everything"},

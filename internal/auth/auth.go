@@ -124,6 +124,17 @@ func (c *Credential) MaySomewhere(r Right, bucket string) bool {
 	return false
 }
 
+// MayAnywhere reports whether the credential has one of the rights on anything at
+// all: enough for what belongs to no place.
+func (c *Credential) MayAnywhere(r Right) bool {
+	for _, g := range c.Grants {
+		if g.Rights&r != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *Credential) allowed(r Right, bucket string, covers func(prefix string) bool) bool {
 	var have Right
 	for _, g := range c.Grants {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/object"
 )
 
@@ -27,9 +28,13 @@ type Op struct {
 	Request fence.Request
 	// Caller is the access key.
 	Caller string
-	// RetryID is the client's own id of the request, the same for each of its
-	// retries; empty where it sends none.
+	// RetryID is the id that the client's SDK chose for the request, the same for
+	// each of its retries; empty where it sends none, and where Named is set.
 	RetryID string
+	// Named is the request under the Idempotency-Key that its sender chose, without
+	// its body where that is streamed; nil where it chose none. A request has one,
+	// however many operations it is made of.
+	Named *idempotency.Request
 }
 
 // Put writes one object from a body.

@@ -8,12 +8,17 @@
 // so that a typo does not silently mean the default. Tokens are taken as numbers
 // or strings and written as numbers; durations are written like 1m30s.
 //
+// An Idempotency-Key makes a repeated acquire, take, raise, reset, claim or change
+// of guards return its first answer, and refuses another such call under the key
+// with 422. The other calls do no harm when they are repeated and need none.
+//
 // Who may do what: lock on the scope to acquire, renew and release; admin on
 // it to take by force, raise and reset; admin on all keys of a pattern to change
-// its guard. Lists show what the caller may see, checks and fenced credentials are
-// for whoever has some right on the scope. Rights are checked before anything is
-// looked up, so that refusals tell nothing. Fenced credentials act, here as
-// everywhere, for the credential that asked for them: the locks that they take are
+// its guard; lock on its place to claim a job whose name begins with s3://, lock on
+// anything to claim others. Lists show what the caller may see, checks and fenced
+// credentials are for whoever has some right on the scope. Rights are checked before
+// anything is looked up, so that refusals tell nothing. Fenced credentials act, here
+// as everywhere, for the credential that asked for them: the locks that they take are
 // its locks. The token that they carry is for S3 requests and plays no part here.
 //
 // Errors are {"code","message","request_id"} with what a program may need beside

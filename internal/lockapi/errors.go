@@ -9,6 +9,7 @@ import (
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/locks"
 	"github.com/s3fence/s3fence/internal/session"
 	"github.com/s3fence/s3fence/internal/sigv4"
@@ -38,6 +39,9 @@ type answer struct {
 var answers = []answer{
 	{err: state.ErrUnknown, status: http.StatusGatewayTimeout, code: "OutcomeUnknown"},
 
+	{err: idempotency.ErrReused, status: http.StatusUnprocessableEntity, code: "IdempotencyKeyReused"},
+	{err: idempotency.ErrBadKey, status: http.StatusBadRequest, code: "BadRequest"},
+
 	{err: locks.ErrHeld, status: http.StatusConflict, code: "LockHeld"},
 	{err: locks.ErrLost, status: http.StatusPreconditionFailed, code: "LockLost"},
 	{err: locks.ErrStale, status: http.StatusPreconditionFailed, code: "StaleFencingToken"},
@@ -46,6 +50,8 @@ var answers = []answer{
 	{err: locks.ErrNoSuchGuard, status: http.StatusNotFound, code: "NoSuchGuard"},
 	{err: locks.ErrScopeOverlap, status: http.StatusConflict, code: "ScopeOverlap"},
 	{err: locks.ErrNoLocks, status: http.StatusBadRequest, code: "NoLocks"},
+	{err: locks.ErrClaimed, status: http.StatusConflict, code: "AlreadyClaimed"},
+	{err: locks.ErrSlotTooOld, status: http.StatusBadRequest, code: "SlotTooOld"},
 	{err: locks.ErrInvalid, status: http.StatusBadRequest, code: "InvalidArgument"},
 	{err: locks.ErrNotActive, status: http.StatusServiceUnavailable, code: "GuardNotActive"},
 	{err: locks.ErrCrowded, status: http.StatusServiceUnavailable, code: "SlowDown"},
@@ -115,6 +121,9 @@ func extra(err error) map[string]any {
 			out["position"] = e.Position
 		}
 		return out
+	}
+	if e, ok := errors.AsType[*locks.ClaimedError](err); ok {
+		return claimFields(e.By)
 	}
 	if e, ok := errors.AsType[*locks.LostError](err); ok {
 		return map[string]any{"scope": e.Scope.String(), "token": token(e.Token), "highest": token(e.Highest)}

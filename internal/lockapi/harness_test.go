@@ -90,6 +90,7 @@ func newWorld(t *testing.T, change ...func(*lockapi.Options)) *world {
 		{AccessKey: "ann", SecretKey: "ann-secret", Grants: []auth.Grant{{Bucket: "data", Prefix: "jobs/", Rights: auth.Lock | auth.Write}}},
 		{AccessKey: "bob", SecretKey: "bob-secret", Grants: []auth.Grant{{Bucket: "data", Rights: auth.Lock}}},
 		{AccessKey: "eve", SecretKey: "eve-secret", Grants: []auth.Grant{{Bucket: "other", Rights: auth.All}}},
+		{AccessKey: "kim", SecretKey: "kim-secret", Grants: []auth.Grant{{Bucket: "data", Rights: auth.Read}}},
 	})
 	require.NoError(t, err)
 	w.ring, err = session.New(keys, session.Options{Deployment: "test", Now: func() time.Time { return time.Now().Add(time.Duration(w.aged.Load())) }})

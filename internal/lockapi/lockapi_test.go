@@ -240,7 +240,6 @@ func TestBadRequests(t *testing.T) {
 		{"unknown call", "POST", "/-/v1/lock", `{}`, 404, "NoSuchCall", "/-/v1/"},
 		{"unclean path", "POST", "/-/v1//guards", `{}`, 404, "NoSuchCall", ""},
 		{"method", "PUT", "/-/v1/guards", `{}`, 405, "MethodNotAllowed", "PUT"},
-		{"later", "POST", "/-/v1/claims", `{}`, 501, "NotImplemented", "claims"},
 		{"later", "GET", "/-/v1/events", ``, 501, "NotImplemented", "events"},
 		{"too large", "POST", acquire, `{"owner":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "EntityTooLarge", ""},
 		{"limit", "GET", "/-/v1/locks?limit=0", ``, 400, "BadRequest", "limit"},
@@ -282,8 +281,8 @@ func TestSignatures(t *testing.T) {
 	assert.Contains(t, text, "/-/v1/locks/acquire")
 }
 
-// A repeated call with an Idempotency-Key is given the first one's answer; one
-// that differs, or has no key, is a call of its own.
+// A repeated call with an Idempotency-Key is given the first one's answer; another
+// one under the key takes no effect; one that was refused leaves the key free.
 func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -300,15 +299,93 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	status, _ := post(acquire, body, "b")
 	assert.Equal(t, http.StatusConflict, status)
-	status, _ = post(acquire, `{"scope":"s3://data/jobs/"}`, "a")
-	assert.Equal(t, http.StatusConflict, status, "another body")
+	const raise, reset = "/-/v1/scopes/raise", "/-/v1/scopes/reset"
+	for _, tc := range []struct{ path, body, names string }{
+		{acquire, `{"scope":"s3://data/jobs/","owner":"o"}`, "the field owner"},
+		{acquire, `{"scope":"s3://data/jobs/","TTL":"1m"}`, "the field ttl"},
+		{acquire, `{"scope":"s3://data/jobs/x/"}`, "the target"},
+		{"/-/v1/locks/take", `{"scope":"s3://data/jobs/","reason":"r"}`, "the operation"},
+		{raise, `{"scope":"s3://data/jobs/"}`, "the operation"},
+		{"/-/v1/claims", `{"job":"nightly","slot":"1"}`, "the operation"},
+	} {
+		status, out := post(tc.path, tc.body, "a")
+		if tc.names == "the target" {
+			assert.Equal(t, http.StatusConflict, status, "that is no scope")
+			continue
+		}
+		assert.Equal(t, http.StatusUnprocessableEntity, status, tc.body)
+		assert.Equal(t, "IdempotencyKeyReused", out["code"])
+		assert.Contains(t, out["message"], "differs in "+tc.names+". ")
+		assert.Contains(t, out["message"], "POST locks/acquire of s3://data/jobs/")
+	}
+	// How long to wait is no part of what is asked for.
+	status, out := post(acquire, `{"scope":"s3://data/jobs/","wait":"1ms"}`, "a")
+	require.Equal(t, http.StatusOK, status, out)
+	assert.Equal(t, 1.0, out["token"])
 	for range 2 {
-		status, out := post("/-/v1/locks/take", `{"scope":"s3://data/jobs/","reason":"r"}`, "a")
+		status, out := post("/-/v1/locks/take", `{"scope":"s3://data/jobs/","reason":"r"}`, "b")
 		require.Equal(t, http.StatusOK, status, out)
 		assert.Equal(t, 2.0, out["token"])
 	}
-	status, _ = post(acquire, body, strings.Repeat("k", 257))
-	assert.Equal(t, http.StatusBadRequest, status)
+	for range 2 { // a mark that rose twice would end the lease of whoever came between
+		status, out := post(raise, `{"scope":"s3://data/jobs/","reason":"r"}`, "c")
+		require.Equal(t, http.StatusOK, status, out)
+		assert.Equal(t, 3.0, out["mark"])
+	}
+	_, err = w.as("root").AddGuard(t.Context(), client.Guard{Pattern: "s3://data/ext/", Issuer: "external"})
+	require.NoError(t, err)
+	for range 2 { // and a generation begun twice would make the tokens of the first stale
+		status, out := post(reset, `{"scope":"s3://data/ext/","reason":"r"}`, "d")
+		require.Equal(t, http.StatusOK, status, out)
+		assert.Equal(t, 2.0, out["generation"])
+	}
+	// A change of guards that is sent again late does not undo what came since.
+	const guards, remove = "/-/v1/guards", "/-/v1/guards?pattern=s3%3A%2F%2Fother%2F"
+	change := func(method, path, body, key string) (int, map[string]any) {
+		return w.answer(w.sign(method, path, body, sha(body), func(r *http.Request) { r.Header.Set("Idempotency-Key", key) }))
+	}
+	tokens := func() string {
+		list, err := w.as("root").Guards(t.Context())
+		require.NoError(t, err)
+		for _, g := range list {
+			if g.Pattern == "s3://other/" {
+				return g.Tokens
+			}
+		}
+		return ""
+	}
+	status, _ = change("POST", guards, `{"pattern":"s3://other/"}`, "e")
+	require.Equal(t, http.StatusOK, status)
+	for range 2 {
+		status, out = change("PATCH", guards, `{"pattern":"s3://other/","tokens":"optional"}`, "f")
+		require.Equal(t, http.StatusOK, status, out)
+		assert.Equal(t, "optional", out["tokens"])
+		_, err = w.as("root").SetGuard(t.Context(), client.Guard{Pattern: "s3://other/", Tokens: "none"})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, "none", tokens())
+	for range 2 {
+		status, out = change("DELETE", remove, "", "g")
+		require.Equal(t, http.StatusOK, status, out)
+	}
+	status, _ = change("POST", guards, `{"pattern":"s3://other/"}`, "e")
+	require.Equal(t, http.StatusOK, status)
+	assert.Empty(t, tokens(), "removed since")
+	status, out = change("DELETE", strings.Replace(remove, "other", "data", 1), "", "g")
+	require.Equal(t, http.StatusUnprocessableEntity, status, out)
+
+	for _, path := range []string{acquire, "/-/v1/locks/renew", "/-/v1/locks/release", "/-/v1/check", "/-/v1/guards"} {
+		for _, key := range []string{"", strings.Repeat("k", 257)} {
+			status, out = post(path, body, key)
+			assert.Equal(t, http.StatusBadRequest, status)
+			assert.Contains(t, out["message"], "Idempotency-Key")
+		}
+		r := w.sign("POST", path, body, sha(body), nil)
+		r.Header["Idempotency-Key"] = []string{"a", "b"}
+		status, out = w.answer(r)
+		assert.Equal(t, http.StatusBadRequest, status)
+		assert.Contains(t, out["message"], "2 times")
+	}
 }
 
 // JSON numbers: a token is written as a number and taken as either.

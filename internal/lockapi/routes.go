@@ -1,17 +1,22 @@
 package lockapi
 
 import (
-	"crypto/sha256"
+	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/locks"
-	"github.com/s3fence/s3fence/internal/state"
 )
 
 // maxPages bounds what one list reads to fill its page: a caller may see few of
@@ -36,10 +41,12 @@ func (s *server) routes() []route {
 		{http.MethodGet, "locks", "scopes with mark, holder and who waits: ?prefix, ?after, ?limit", s.list, callTime, false},
 		{http.MethodPost, "credentials", "temporary credentials that carry a token: scope, token", s.credentials, callTime, false},
 		{http.MethodPost, "check", "compare a token with the mark: scope, token", s.check, callTime, false},
+		{http.MethodPost, "claims", "claim one slot of a job: job, slot, owner", s.claim, callTime, false},
+		{http.MethodGet, "claims", "the claims of a job, the last slots first: ?job, ?after, ?limit", s.claims, callTime, false},
 		{http.MethodGet, "guards", "the guards", s.guards, callTime, false},
-		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump, lock_delay", s.addGuard, guardTime, false},
-		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump, lock_delay", s.setGuard, callTime, false},
-		{http.MethodDelete, "guards", "remove a guard: pattern", s.removeGuard, guardTime, false},
+		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump, lock_delay", s.once(s.addGuard), guardTime, false},
+		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump, lock_delay", s.once(s.setGuard), callTime, false},
+		{http.MethodDelete, "guards", "remove a guard: pattern", s.once(s.removeGuard), guardTime, false},
 		{http.MethodGet, "scopes", "as locks", s.list, callTime, false},
 		{http.MethodPost, "scopes/raise", "raise a mark: scope, to, reason", s.raise, callTime, false},
 		{http.MethodPost, "scopes/reset", "begin a new generation (external issuers): scope, reason", s.reset, callTime, false},
@@ -52,7 +59,7 @@ func (s *server) routes() []route {
 		return http.StatusOK, map[string]any{"service": "s3fence", "calls": index}, nil
 	}, callTime, true})
 	for _, r := range []struct{ method, path string }{
-		{http.MethodPost, "claims"}, {http.MethodGet, "events"},
+		{http.MethodGet, "events"},
 	} {
 		list = append(list, route{r.method, r.path, "", func(*call) (int, any, error) {
 			return 0, nil, fmt.Errorf("%w: %s", errNotBuilt, r.path)
@@ -91,21 +98,76 @@ type acquireBody struct {
 	Reason string    `json:"reason"`
 }
 
-// request is the lock that a body asks for. With an Idempotency-Key the repeated
-// call is given the first one's lease; renewals and releases need none, since
-// repeating them does no harm.
-func (c *call) request(sc fence.Scope, b acquireBody) (locks.Request, error) {
-	r := locks.Request{Scope: sc, Holder: c.principal.AccessKey, Owner: b.Owner, TTL: time.Duration(b.TTL), Wait: time.Duration(b.Wait)}
-	key := c.Header.Get("Idempotency-Key")
-	if len(key) > maxKey {
-		return r, fmt.Errorf("%w: Idempotency-Key has %d bytes; at most %d are taken", errBadRequest, len(key), maxKey)
+// request is the lock that a body asks for.
+func (c *call) request(sc fence.Scope, b acquireBody) locks.Request {
+	return locks.Request{Scope: sc, Holder: c.principal.AccessKey, Owner: b.Owner, TTL: time.Duration(b.TTL), Wait: time.Duration(b.Wait),
+		Retry: c.named("wait", "ticket", "keep")}
+}
+
+// named is the call under its Idempotency-Key, nil where it has none: the call, its
+// parameters and the fields of its body but those left out, which say how it is asked
+// and not what for. Renewals, releases and checks have no use for one: they do no
+// harm when they are repeated, and an old answer would.
+func (c *call) named(without ...string) *idempotency.Request {
+	if c.key == "" {
+		return nil
 	}
-	if key != "" {
-		body := sha256.Sum256(c.body)
-		id := state.RetryID(sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %x", r.Holder, c.Method, c.URL.Path, key, body)))
-		r.Retry = &id
+	var fields map[string]any
+	// It was read before; of numbers nothing is lost.
+	d := json.NewDecoder(bytes.NewReader(c.body))
+	d.UseNumber()
+	_ = d.Decode(&fields)
+	target, parts := "", map[string]string{}
+	for name, value := range fields {
+		// Names of fields are taken in any case, and tokens as strings too.
+		switch name = strings.ToLower(name); {
+		case name == "scope", name == "job", name == "pattern":
+			target = fmt.Sprint(value)
+		case !slices.Contains(without, name):
+			parts["the field "+name] = fmt.Sprint(value)
+		}
 	}
-	return r, nil
+	q := c.URL.Query()
+	target = cmp.Or(target, q.Get("pattern"))
+	n := idempotency.New(c.principal.AccessKey, c.key, c.Method+" "+strings.TrimPrefix(c.URL.Path, Prefix), target)
+	for name, values := range q {
+		n.Part("the parameter "+name, strings.Join(values, "&"))
+	}
+	for name, value := range parts {
+		n.Part(name, value)
+	}
+	return n
+}
+
+// once gives a repeated change of guards its first answer. The change is more than
+// one transaction and is remembered after it; where that is lost, doing it again
+// comes to the same.
+func (s *server) once(do func(*call) (int, any, error)) func(*call) (int, any, error) {
+	return func(c *call) (int, any, error) {
+		named := c.named()
+		if named == nil {
+			return do(c)
+		}
+		old, found, err := s.Locks.Answered(c.Context(), named)
+		switch {
+		case err != nil:
+			return 0, nil, err
+		case found:
+			return http.StatusOK, json.RawMessage(old), nil
+		}
+		status, answer, err := do(c)
+		if err != nil {
+			return status, answer, err
+		}
+		text, err := json.Marshal(answer)
+		if err == nil {
+			err = s.Locks.Remember(c.Context(), named, text)
+		}
+		if err != nil {
+			s.Logger.Warn("an answer was not remembered for the repetitions of its request", "call", c.URL.Path, "error", err)
+		}
+		return status, answer, nil
+	}
 }
 
 func (s *server) acquire(c *call) (int, any, error) {
@@ -117,10 +179,7 @@ func (s *server) acquire(c *call) (int, any, error) {
 	if b.Reason != "" {
 		return 0, nil, fmt.Errorf("%w: \"reason\" belongs to locks/take", errBadRequest)
 	}
-	r, err := c.request(sc, b)
-	if err != nil {
-		return 0, nil, err
-	}
+	r := c.request(sc, b)
 	switch {
 	case b.Ticket == "" && b.Keep != nil:
 		return 0, nil, fmt.Errorf("%w: \"keep\" says how long the place of a \"ticket\" is kept, and there is none", errBadRequest)
@@ -146,11 +205,7 @@ func (s *server) take(c *call) (int, any, error) {
 	if b.Wait != 0 {
 		return 0, nil, fmt.Errorf("%w: \"wait\" belongs to locks/acquire; taking by force does not wait", errBadRequest)
 	}
-	r, err := c.request(sc, b)
-	if err != nil {
-		return 0, nil, err
-	}
-	l, err := s.Locks.Take(c.Context(), r, b.Reason)
+	l, err := s.Locks.Take(c.Context(), c.request(sc, b), b.Reason)
 	return http.StatusOK, leaseOf(l), err
 }
 
@@ -206,10 +261,12 @@ func (s *server) compare(c *call) (fence.Scope, fence.Token, fence.Mark, error) 
 	return sc, fence.Token(b.Token), m, err
 }
 
+var eachRight = []auth.Right{auth.Lock, auth.Read, auth.Write, auth.Admin}
+
 // sees reports whether the caller may learn who holds what under a prefix: each
 // right lets it.
 func (c *call) sees(bucket, prefix string) bool {
-	for _, r := range []auth.Right{auth.Lock, auth.Read, auth.Write, auth.Admin} {
+	for _, r := range eachRight {
 		if c.principal.MayUnder(r, bucket, prefix) {
 			return true
 		}
@@ -219,13 +276,9 @@ func (c *call) sees(bucket, prefix string) bool {
 
 func (s *server) list(c *call) (int, any, error) {
 	q := c.URL.Query()
-	limit := locks.MaxPage
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > locks.MaxPage {
-			return 0, nil, fmt.Errorf("%w: limit is a number from 1 to %d", errBadRequest, locks.MaxPage)
-		}
-		limit = n
+	limit, err := limitOf(q)
+	if err != nil {
+		return 0, nil, err
 	}
 	scopes := []scopeJSON{}
 	// Until the page is full of what the caller may see. The cursor is the last of
@@ -254,6 +307,18 @@ func (s *server) list(c *call) (int, any, error) {
 	}
 }
 
+func limitOf(q url.Values) (int, error) {
+	text := q.Get("limit")
+	if text == "" {
+		return locks.MaxPage, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > locks.MaxPage {
+		return 0, fmt.Errorf("%w: limit is a number from 1 to %d", errBadRequest, locks.MaxPage)
+	}
+	return n, nil
+}
+
 func (s *server) raise(c *call) (int, any, error) {
 	var b struct {
 		Scope  scope  `json:"scope"`
@@ -264,7 +329,7 @@ func (s *server) raise(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	m, err := s.Locks.Raise(c.Context(), sc, fence.Token(b.To), c.principal.AccessKey, b.Reason)
+	m, err := s.Locks.Raise(c.Context(), sc, fence.Token(b.To), c.principal.AccessKey, b.Reason, c.named())
 	return http.StatusOK, marked(sc, m), err
 }
 
@@ -277,7 +342,7 @@ func (s *server) reset(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	m, err := s.Locks.Reset(c.Context(), sc, c.principal.AccessKey, b.Reason)
+	m, err := s.Locks.Reset(c.Context(), sc, c.principal.AccessKey, b.Reason, c.named())
 	return http.StatusOK, marked(sc, m), err
 }
 

@@ -16,10 +16,12 @@ import (
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/locks"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/session"
 	"github.com/s3fence/s3fence/internal/sigv4"
+	"github.com/s3fence/s3fence/internal/state"
 )
 
 // Prefix is where the API stands; no bucket can have that name.
@@ -28,8 +30,6 @@ const Prefix = "/-/v1/"
 // Bounds of a call.
 const (
 	maxBody = 64 << 10
-	// maxKey is the longest Idempotency-Key.
-	maxKey = 256
 	// callTime bounds a call, guardTime one that adds or removes a guard: it may
 	// wait for a lease and for the copying of what exists.
 	callTime  = 30 * time.Second
@@ -46,8 +46,12 @@ type Locks interface {
 	Release(ctx context.Context, sc fence.Scope, token fence.Token, holder string) error
 	List(ctx context.Context, prefix, after string, limit int) (page []locks.Status, more bool, err error)
 	Check(ctx context.Context, sc fence.Scope, generation fence.Generation, token fence.Token) (fence.Mark, error)
-	Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string) (fence.Mark, error)
-	Reset(ctx context.Context, sc fence.Scope, accessKey, reason string) (fence.Mark, error)
+	Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error)
+	Reset(ctx context.Context, sc fence.Scope, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error)
+	Claim(ctx context.Context, r locks.ClaimRequest) (state.Claim, error)
+	Answered(ctx context.Context, named *idempotency.Request) (answer []byte, found bool, err error)
+	Remember(ctx context.Context, named *idempotency.Request, answer []byte) error
+	Claims(ctx context.Context, job, before string, limit int) (page []state.Claim, more bool, err error)
 }
 
 // Guards changes the guard list; *guards.Admin is one.
@@ -88,6 +92,8 @@ type call struct {
 	*http.Request
 	principal *auth.Principal
 	body      []byte
+	// key is the Idempotency-Key, "" for none.
+	key string
 }
 
 // New makes the handler of everything under [Prefix].
@@ -180,6 +186,11 @@ func (s *server) admit(w http.ResponseWriter, c *call) error {
 	unsigned := signed.Payload == sigv4.PayloadUnsigned || signed.Payload == sigv4.PayloadUnsignedChunksTrailer || signed.Kind == sigv4.KindPresigned
 	if c.Method != http.MethodGet && unsigned {
 		return fmt.Errorf("%w: the body must be covered by the signature; send its SHA-256 as x-amz-content-sha256", errBadRequest)
+	}
+	if c.Method != http.MethodGet {
+		if c.key, err = idempotency.CheckKey(c.Header["Idempotency-Key"]); err != nil {
+			return err
+		}
 	}
 	body, err := signed.Body(c.Request, sigv4.BodyOptions{})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -38,7 +39,7 @@ type Request struct {
 	// Retry, where not nil, identifies the request over its repetitions: of all
 	// that carry it at most one is granted a lock, and the others are given that
 	// lease, or [ErrLost] once it is over.
-	Retry *state.RetryID
+	Retry *idempotency.Request
 
 	// visit is this call in its place, once it waits.
 	visit uuid.UUID
@@ -194,7 +195,7 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 	pause.At(pause.BeforeRaise)
 	err := state.Run(ctx, s.state, &state.Tx{
 		Guards: []fence.GuardID{g.ID}, Scopes: []state.ScopeLock{{Scope: r.Scope, Mode: state.Exclusive}},
-		Retries: r.retries(), Lines: []fence.Scope{r.Scope}, Absent: s.absent,
+		Requests: r.requests(), Lines: []fence.Scope{r.Scope}, Absent: s.absent,
 		Decide: func(v *state.View) (state.Changes, error) {
 			g, err := locksIn(v, g, r.Scope)
 			if err != nil {
@@ -206,7 +207,7 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 			}
 			if repeated = r.ticketHolds(&row, v.Now); repeated {
 				lease = leaseOf(&row, v.Now)
-				return state.Changes{DropPlaces: []state.PlaceID{r.place()}}, nil
+				return state.Changes{DropPlaces: []state.PlaceID{r.place()}, Retries: r.remember(lease)}, nil
 			}
 			if !force {
 				if err := r.refused(v, g, &row); err != nil {
@@ -327,7 +328,7 @@ func holding(row *state.Scope, now time.Time) Holding {
 
 // wrap says what was being done, except around errors that say it all.
 func wrap(doing string, err error) error {
-	for _, own := range []error{ErrHeld, ErrLost, ErrStale, ErrNeverGranted, ErrOtherHolder, ErrNoSuchGuard, ErrNotActive, ErrNoLocks, ErrInvalid} {
+	for _, own := range []error{ErrHeld, ErrLost, ErrStale, ErrNeverGranted, ErrOtherHolder, ErrNoSuchGuard, ErrNotActive, ErrNoLocks, ErrInvalid, ErrClaimed, ErrSlotTooOld, idempotency.ErrReused} {
 		if errors.Is(err, own) {
 			return err
 		}

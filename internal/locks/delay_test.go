@@ -75,7 +75,7 @@ func TestLockDelay(t *testing.T) {
 		"a raise ends it": func(t *testing.T) {
 			w, l := setup(t)
 			time.Sleep(ttl + time.Second)
-			_, err := w.locks.Raise(t.Context(), l.Scope, 0, "root", "")
+			_, err := w.locks.Raise(t.Context(), l.Scope, 0, "root", "", nil)
 			require.NoError(t, err)
 			w.acquire(w.ask("bob"))
 		},

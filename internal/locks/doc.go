@@ -74,6 +74,13 @@
 // Request.Ticket): a repetition of it may have been given the lease meanwhile,
 // through another process, and will be if it comes later.
 //
+// # Claims
+//
+// A claim gives one slot of a job to the first who asks, once and for all: a row
+// that is inserted under the slot's lock and never changes ([Service.Claim]). A slot
+// that names a time cannot be claimed twice even after its claim was forgotten,
+// since slots that old are refused.
+//
 // # Not here
 //
 // Rights (the caller has checked them), HTTP, credentials, external issuers'

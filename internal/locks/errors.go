@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/state"
 )
 
 // Errors of this package. Structs below wrap one of them each.
@@ -31,6 +32,11 @@ var (
 	ErrNotActive = errors.New("the guard is not active")
 	// ErrNoLocks: the guard takes no locks from here.
 	ErrNoLocks = errors.New("the guard takes no locks")
+	// ErrClaimed: somebody else has the slot. Do not run.
+	ErrClaimed = errors.New("the slot is claimed")
+	// ErrSlotTooOld: the slot names a time so long ago that its claim may have been
+	// forgotten. Do not run; or claim a slot of another name.
+	ErrSlotTooOld = errors.New("the slot is too old")
 	// ErrInvalid: an argument is out of its bounds. The caller must change it.
 	ErrInvalid = errors.New("invalid request")
 	// ErrCrowded: too many wait for the scope in this process. Ask again later.
@@ -200,6 +206,28 @@ func (e *ScopeOverlapError) Error() string {
 
 // Unwrap is [ErrScopeOverlap].
 func (e *ScopeOverlapError) Unwrap() error { return ErrScopeOverlap }
+
+// ClaimedError says whose a slot is. It wraps [ErrClaimed].
+type ClaimedError struct{ By state.Claim }
+
+func (e *ClaimedError) Error() string {
+	return fmt.Sprintf("slot %s of job %s is claimed: %s did so at %s. It runs once: do not run it here",
+		e.By.Name, e.By.Job, named(e.By.Holder, e.By.Owner), e.By.At.UTC().Format(time.RFC3339))
+}
+
+// Unwrap is [ErrClaimed].
+func (e *ClaimedError) Unwrap() error { return ErrClaimed }
+
+// SlotTooOldError wraps [ErrSlotTooOld].
+type SlotTooOldError struct{ Slot state.Slot }
+
+func (e *SlotTooOldError) Error() string {
+	return fmt.Sprintf("slot %s of job %s is more than %d days old, and claims are kept no longer: nobody can tell whether it was run. To run it all the same, claim a slot of another name, such as \"%s again\"",
+		e.Slot.Name, e.Slot.Job, ClaimsKept/(24*time.Hour), e.Slot.Name)
+}
+
+// Unwrap is [ErrSlotTooOld].
+func (e *SlotTooOldError) Unwrap() error { return ErrSlotTooOld }
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)

@@ -49,7 +49,7 @@ func TestRetry(t *testing.T) {
 	})})
 	ask := func(id byte) locks.Request {
 		r := w.ask("ann")
-		r.Retry = &state.RetryID{id}
+		r.Retry = named(id)
 		r.Wait = time.Millisecond
 		return r
 	}

@@ -3,6 +3,7 @@ package locks_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/locks"
 	"github.com/s3fence/s3fence/internal/memory"
 	"github.com/s3fence/s3fence/internal/state"
@@ -127,4 +129,13 @@ func (w *world) alter(p string, change func(*fence.Guard)) {
 		}
 		return state.Changes{}, errors.New("no such guard")
 	}}))
+}
+
+// named is a request of ann's under an Idempotency-Key.
+func named(key any, parts ...string) *idempotency.Request {
+	n := idempotency.New("ann", fmt.Sprint(key), "POST", "/-/v1/locks/acquire")
+	for i := 0; i+1 < len(parts); i += 2 {
+		n.Part(parts[i], parts[i+1])
+	}
+	return n
 }

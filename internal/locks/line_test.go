@@ -194,7 +194,7 @@ func TestNobodyPassesTheLine(t *testing.T) {
 			"a try of bob's":         func(r *locks.Request) { r.Holder = "bob" },
 			"somebody else's ticket": func(r *locks.Request) { r.Ticket = "bob" },
 			"bob's other ticket":     func(r *locks.Request) { r.Holder, r.Ticket = "bob", "bob2" },
-			"an idempotency key":     func(r *locks.Request) { r.Retry = &state.RetryID{7} },
+			"an idempotency key":     func(r *locks.Request) { r.Retry = named(7) },
 		} {
 			r := w.ask("eve")
 			change(&r)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -114,8 +115,9 @@ func (s *Service) Check(ctx context.Context, sc fence.Scope, generation fence.Ge
 // Where the tokens are our own, the new mark is drawn from the counter; to, if
 // not zero, makes the counter continue above it first, so that the counter never
 // stays below a mark (F2) and no token is in two scopes. With an external issuer
-// the mark becomes to.
-func (s *Service) Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string) (fence.Mark, error) {
+// the mark becomes to. A request that names itself is given the mark of its first
+// try when it is repeated.
+func (s *Service) Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error) {
 	if to < 0 {
 		return fence.Mark{}, invalid("a mark cannot be %d", to)
 	}
@@ -128,12 +130,12 @@ func (s *Service) Raise(ctx context.Context, sc fence.Scope, to fence.Token, acc
 				return fence.Mark{}, err
 			}
 		}
-		return s.raise(ctx, g, sc, to, accessKey, reason)
+		return s.raise(ctx, g, sc, to, accessKey, reason, retry)
 	})
 }
 
-func (s *Service) raise(ctx context.Context, g fence.Guard, sc fence.Scope, to fence.Token, accessKey, reason string) (fence.Mark, error) {
-	return s.remark(ctx, g, sc, accessKey, reason, events.Raised, func(v *state.View, g fence.Guard, row *state.Scope) error {
+func (s *Service) raise(ctx context.Context, g fence.Guard, sc fence.Scope, to fence.Token, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error) {
+	return s.remark(ctx, g, sc, accessKey, reason, retry, events.Raised, func(v *state.View, g fence.Guard, row *state.Scope) error {
 		if to != 0 && to <= row.Mark.Token {
 			return invalid("the mark of %s is %d already; a mark never falls", sc, row.Mark.Token)
 		}
@@ -177,8 +179,9 @@ func (s *Service) reachable(ctx context.Context, to fence.Token) error {
 }
 
 // Reset begins a new generation of a scope whose external issuer started its
-// numbers over. From then on requests must name the generation.
-func (s *Service) Reset(ctx context.Context, sc fence.Scope, accessKey, reason string) (fence.Mark, error) {
+// numbers over. From then on requests must name the generation. A request that names
+// itself begins one generation, however often it is repeated.
+func (s *Service) Reset(ctx context.Context, sc fence.Scope, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error) {
 	if reason == "" {
 		return fence.Mark{}, invalid("resetting a scope needs a reason")
 	}
@@ -186,7 +189,7 @@ func (s *Service) Reset(ctx context.Context, sc fence.Scope, accessKey, reason s
 		return fence.Mark{}, err
 	}
 	return underGuard(ctx, s, sc, func(g fence.Guard) (fence.Mark, error) {
-		return s.remark(ctx, g, sc, accessKey, reason, events.Reset, func(_ *state.View, g fence.Guard, row *state.Scope) error {
+		return s.remark(ctx, g, sc, accessKey, reason, retry, events.Reset, func(_ *state.View, g fence.Guard, row *state.Scope) error {
 			if g.Issuer != fence.External {
 				return invalid("the tokens of %s are s3fence's own and never start over; raise the mark instead", sc)
 			}
@@ -197,15 +200,26 @@ func (s *Service) Reset(ctx context.Context, sc fence.Scope, accessKey, reason s
 }
 
 // remark moves a mark by hand and ends the lease.
-func (s *Service) remark(ctx context.Context, g fence.Guard, sc fence.Scope, accessKey, reason string, kind events.Kind, move func(*state.View, fence.Guard, *state.Scope) error) (fence.Mark, error) {
+func (s *Service) remark(ctx context.Context, g fence.Guard, sc fence.Scope, accessKey, reason string, retry *idempotency.Request, kind events.Kind, move func(*state.View, fence.Guard, *state.Scope) error) (fence.Mark, error) {
 	e := events.Event{Kind: kind, Scope: sc, AccessKey: accessKey, Reason: reason}
 	var mark fence.Mark
+	repeated := false
 	pause.At(pause.BeforeRaise)
 	err := state.Run(ctx, s.state, &state.Tx{
 		Guards: []fence.GuardID{g.ID}, Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}},
+		Requests: requests(retry),
 		Decide: func(v *state.View) (state.Changes, error) {
 			g, err := guardIn(v, g, sc)
 			if err != nil {
+				return state.Changes{}, err
+			}
+			answer, found, err := before(retry, v)
+			if err != nil {
+				return state.Changes{}, err
+			}
+			if found {
+				repeated = true
+				mark, err = parseMark(answer)
 				return state.Changes{}, err
 			}
 			row := v.Scope(sc, g.Writes)
@@ -224,16 +238,18 @@ func (s *Service) remark(ctx context.Context, g fence.Guard, sc fence.Scope, acc
 			row.LeaseUntil, row.TTL = time.Time{}, 0
 			begin(&row, v.Now)
 			mark = row.Mark
-			return state.Changes{Scopes: []state.Scope{row}}, nil
+			return state.Changes{Scopes: []state.Scope{row}, Retries: remembered(retry, v.Now, markText(mark))}, nil
 		},
 	})
 	if err != nil {
 		s.alarm(ctx, sc, err)
 		return fence.Mark{}, wrap("raising the mark of "+sc.String(), err)
 	}
-	pause.At(pause.AfterRaise)
-	s.lines.hurry(sc)
-	s.tell(ctx, e)
+	if !repeated {
+		pause.At(pause.AfterRaise)
+		s.lines.hurry(sc)
+		s.tell(ctx, e)
+	}
 	if s.witness != nil {
 		if err := s.witness.Stand(ctx, sc, mark); err != nil {
 			return mark, fmt.Errorf("%w: the mark of %s is raised to %d, but the witness for it does not stand: %w", state.ErrUnknown, sc, mark.Token, err)

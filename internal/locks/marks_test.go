@@ -40,7 +40,7 @@ func TestRaise(t *testing.T) {
 		{"external: never down", foreign, 5, 0},
 		{"negative", own, -1, 0},
 	} {
-		m, err := w.locks.Raise(t.Context(), tc.scope, tc.to, "ops", "")
+		m, err := w.locks.Raise(t.Context(), tc.scope, tc.to, "ops", "", nil)
 		if tc.want == 0 {
 			require.ErrorIs(t, err, locks.ErrInvalid, tc.name)
 			continue
@@ -53,9 +53,9 @@ func TestRaise(t *testing.T) {
 	// F2: the counter is above what was raised.
 	assert.Equal(t, first+102, w.acquire(w.ask("bob")).Mark.Token)
 
-	_, err = w.locks.Reset(t.Context(), own, "ops", "why not")
+	_, err = w.locks.Reset(t.Context(), own, "ops", "why not", nil)
 	require.ErrorIs(t, err, locks.ErrInvalid)
-	m, err := w.locks.Reset(t.Context(), foreign, "ops", "new lock service")
+	m, err := w.locks.Reset(t.Context(), foreign, "ops", "new lock service", nil)
 	require.NoError(t, err)
 	assert.Equal(t, fence.Mark{Generation: 2}, m)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/locks"
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -33,7 +34,7 @@ func TestWokenFirstTryKeepsWhatItsRepetitionWasAnswered(t *testing.T) {
 					return nil
 				})})
 				r := w.ask("ann")
-				r.Retry = &state.RetryID{1}
+				r.Retry = named(1)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				done := make(chan error, 1)
@@ -62,7 +63,7 @@ func TestRepetitionAfterTheCallerWasGone(t *testing.T) {
 	w := newWorld(t, locks.Options{})
 	gone := w.service(locks.Options{Witness: witness(func(fence.Mark) error { cancel(); return nil })})
 	r := w.ask("ann")
-	r.Retry = &state.RetryID{1}
+	r.Retry = named(1)
 	_, err := gone.Acquire(ctx, r)
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Equal(t, fence.Token(1), w.acquire(r).Mark.Token)
@@ -93,7 +94,7 @@ func TestGuardAddedAgainElsewhere(t *testing.T) {
 	_, err := w.locks.Take(t.Context(), w.ask("cid"), "r")
 	require.NoError(t, err)
 	again()
-	m, err := w.locks.Raise(t.Context(), l.Scope, 0, "root", "")
+	m, err := w.locks.Raise(t.Context(), l.Scope, 0, "root", "", nil)
 	require.NoError(t, err)
 	again()
 	_, err = w.locks.Check(t.Context(), l.Scope, 0, m.Token)
@@ -107,11 +108,11 @@ func TestCheckAsksForTheGeneration(t *testing.T) {
 	w := newWorld(t, locks.Options{})
 	w.guard("s3://ext/", func(g *fence.Guard) { g.Issuer = fence.External })
 	sc := scope(t, "s3://ext/")
-	_, err := w.locks.Raise(t.Context(), sc, 500, "root", "")
+	_, err := w.locks.Raise(t.Context(), sc, 500, "root", "", nil)
 	require.NoError(t, err)
 	_, err = w.locks.Check(t.Context(), sc, 0, 500)
 	require.NoError(t, err)
-	_, err = w.locks.Reset(t.Context(), sc, "root", "started over")
+	_, err = w.locks.Reset(t.Context(), sc, "root", "started over", nil)
 	require.NoError(t, err)
 	for _, g := range []fence.Generation{0, 1, 3} {
 		_, err = w.locks.Check(t.Context(), sc, g, 500)
@@ -129,7 +130,7 @@ func TestNamedRequestsStandInLine(t *testing.T) {
 		w := newWorld(t, locks.Options{})
 		l := w.acquire(w.ask("ann"))
 		got := make(chan string, 2)
-		wait := func(name string, retry *state.RetryID) {
+		wait := func(name string, retry *idempotency.Request) {
 			r := w.ask(name)
 			r.Wait, r.Retry = 20*time.Second, retry
 			l, err := w.locks.Acquire(t.Context(), r)
@@ -142,7 +143,7 @@ func TestNamedRequestsStandInLine(t *testing.T) {
 		synctest.Wait()
 		// Free, and the line has not noticed yet: released in another process.
 		require.NoError(t, w.service(locks.Options{}).Release(t.Context(), l.Scope, l.Mark.Token, "ann"))
-		go wait("cid", &state.RetryID{9})
+		go wait("cid", named(9))
 		assert.Equal(t, "bob", <-got)
 		assert.Equal(t, "cid", <-got)
 	})
@@ -153,7 +154,7 @@ func TestNamedRequestsStandInLine(t *testing.T) {
 func TestNobodyUsesUpTheCounter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, locks.Options{})
-	_, err := w.locks.Raise(t.Context(), scope(t, "s3://data/tenants/mallory/"), 1<<fence.CounterBits-2, "mallory", "")
+	_, err := w.locks.Raise(t.Context(), scope(t, "s3://data/tenants/mallory/"), 1<<fence.CounterBits-2, "mallory", "", nil)
 	assert.ErrorIs(t, err, locks.ErrInvalid)
 	for range 2 {
 		l := w.acquire(w.ask("ann"))

@@ -47,6 +47,7 @@ type State interface {
 	state.Transactor
 	Deployment(ctx context.Context) (state.Deployment, error)
 	ListScopes(ctx context.Context, prefix, after string, limit int) ([]state.Scope, time.Time, error)
+	ListClaims(ctx context.Context, job, before string, limit int) ([]state.Claim, error)
 	KeepPlace(ctx context.Context, p state.Place, d time.Duration) (state.Place, error)
 	LeavePlace(ctx context.Context, id state.PlaceID, visit uuid.UUID, d time.Duration) error
 	CountPlaces(ctx context.Context, s fence.Scope, turn int64, absent time.Duration) (before, all int, err error)

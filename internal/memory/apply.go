@@ -40,6 +40,11 @@ func (s *Store) verify(c *state.Changes) error {
 		}
 		attempts[o.Attempt] = true
 	}
+	for _, cl := range c.Claims {
+		if old := s.claims[cl.Slot]; old != nil {
+			return fmt.Errorf("%w: slot %s of job %s is claimed already", state.ErrUnavailable, cl.Name, cl.Job)
+		}
+	}
 	for _, r := range c.Retries {
 		if _, ok := s.retries[r.ID]; ok {
 			return fmt.Errorf("%w: another attempt of retry %x committed", state.ErrUnavailable, r.ID)
@@ -88,6 +93,10 @@ func (s *Store) apply(c *state.Changes) {
 		u := copyUpload(u)
 		u.Initiated = stamp(u.Initiated)
 		s.uploads[u.ID] = &uploadRow{u, s.now()}
+	}
+	for _, cl := range c.Claims {
+		cl.At, cl.KeepUntil = stamp(cl.At), stamp(cl.KeepUntil)
+		s.claims[cl.Slot] = &cl
 	}
 	for _, r := range c.Retries {
 		s.retries[r.ID] = dated[[]byte]{slices.Clone(r.Result), s.now()}

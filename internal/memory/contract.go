@@ -3,6 +3,7 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -49,6 +50,17 @@ func checkTx(tx *state.Tx) error {
 	for _, k := range tx.Keys {
 		if keys.again(k) {
 			return broken("key %s is locked twice", k)
+		}
+	}
+	slots, requests := once[state.Slot]{}, once[state.RetryID]{}
+	for _, s := range tx.Slots {
+		if slots.again(s) {
+			return broken("slot %s of job %s is locked twice", s.Name, s.Job)
+		}
+	}
+	for _, r := range tx.Requests {
+		if requests.again(r.ID) {
+			return broken("request %x is locked twice", r.ID)
 		}
 	}
 	return nil
@@ -108,6 +120,12 @@ func checkChanges(tx *state.Tx, missed map[fence.Scope]bool, c *state.Changes) e
 	for _, id := range c.DropPlaces {
 		if modes[id.Scope] != state.Exclusive {
 			return broken("a place in the line of %s is dropped and the scope not locked exclusively", id.Scope)
+		}
+	}
+	claims := once[state.Slot]{}
+	for _, cl := range c.Claims {
+		if !slices.Contains(tx.Slots, cl.Slot) || claims.again(cl.Slot) {
+			return broken("slot %s of job %s is claimed and not locked, or claimed twice", cl.Name, cl.Job)
 		}
 	}
 	retries := once[state.RetryID]{}

@@ -72,6 +72,22 @@ func (s *Store) ListScopes(ctx context.Context, prefix, after string, limit int)
 	return first(list, limit), s.now(), nil
 }
 
+// ListClaims lists the claims of a job, by slot and backwards; see [state.State].
+func (s *Store) ListClaims(ctx context.Context, job, before string, limit int) ([]state.Claim, error) {
+	if err := s.enter(ctx, Reading); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	var list []state.Claim
+	for slot, c := range s.claims {
+		if slot.Job == job && (before == "" || slot.Name < before) {
+			list = append(list, *c)
+		}
+	}
+	slices.SortFunc(list, func(a, b state.Claim) int { return strings.Compare(b.Name, a.Name) })
+	return first(list, limit), nil
+}
+
 // ListGarbage lists garbage, oldest first, then by name; see [state.State].
 func (s *Store) ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]state.Garbage, error) {
 	if err := s.enter(ctx, Reading); err != nil {
@@ -144,6 +160,7 @@ func (s *Store) Maintain(ctx context.Context, keep time.Duration) error {
 	maps.DeleteFunc(s.outcomes, func(_ uuid.UUID, o dated[state.Outcome]) bool { return o.at.Before(cut) })
 	maps.DeleteFunc(s.retries, func(_ state.RetryID, r dated[[]byte]) bool { return r.at.Before(cut) })
 	maps.DeleteFunc(s.uploads, func(_ string, u *uploadRow) bool { return u.Completed && u.changed.Before(cut) })
+	maps.DeleteFunc(s.claims, func(_ state.Slot, c *state.Claim) bool { return c.KeepUntil.Before(s.now()) })
 	maps.DeleteFunc(s.proxies, func(_ uuid.UUID, p state.Proxy) bool { return p.Seen.Before(cut) })
 	now := s.now()
 	for sc := range s.lines {

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -20,14 +21,18 @@ const (
 	guardLock
 	scopeLock
 	keyLock
+	slotLock
+	requestLock
 )
 
 // lockName names one lock; the fields that its kind does not use are zero.
 type lockName struct {
-	kind  int
-	guard fence.GuardID
-	scope fence.Scope
-	key   object.Ref
+	kind    int
+	guard   fence.GuardID
+	scope   fence.Scope
+	key     object.Ref
+	slot    state.Slot
+	request state.RetryID
 }
 
 func compareLocks(a, b lockName) int {
@@ -37,6 +42,9 @@ func compareLocks(a, b lockName) int {
 		strings.Compare(a.scope.String(), b.scope.String()),
 		strings.Compare(a.key.Bucket, b.key.Bucket),
 		strings.Compare(a.key.Key, b.key.Key),
+		strings.Compare(a.slot.Job, b.slot.Job),
+		strings.Compare(a.slot.Name, b.slot.Name),
+		bytes.Compare(a.request[:], b.request[:]),
 	)
 }
 
@@ -62,6 +70,12 @@ func wants(tx *state.Tx) []want {
 	}
 	for _, k := range tx.Keys {
 		ws = append(ws, want{lockName{kind: keyLock, key: k}, state.Exclusive, false})
+	}
+	for _, s := range tx.Slots {
+		ws = append(ws, want{lockName{kind: slotLock, slot: s}, state.Exclusive, false})
+	}
+	for _, r := range tx.Requests {
+		ws = append(ws, want{lockName{kind: requestLock, request: r.ID}, state.Exclusive, false})
 	}
 	slices.SortFunc(ws, func(a, b want) int { return compareLocks(a.name, b.name) })
 	return ws

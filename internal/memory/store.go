@@ -31,6 +31,7 @@ type Store struct {
 	objects    map[object.Ref]*state.Object
 	attempts   map[uuid.UUID]object.Ref // of the objects: no two share one
 	uploads    map[string]*uploadRow
+	claims     map[state.Slot]*state.Claim
 	retries    map[state.RetryID]dated[[]byte]
 	garbage    map[garbageName]time.Time
 	outcomes   map[uuid.UUID]dated[state.Outcome]
@@ -83,6 +84,7 @@ func New(opts ...Option) *Store {
 		objects:    map[object.Ref]*state.Object{},
 		attempts:   map[uuid.UUID]object.Ref{},
 		uploads:    map[string]*uploadRow{},
+		claims:     map[state.Slot]*state.Claim{},
 		retries:    map[state.RetryID]dated[[]byte]{},
 		garbage:    map[garbageName]time.Time{},
 		outcomes:   map[uuid.UUID]dated[state.Outcome]{},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -93,7 +94,7 @@ func (s *Store) commit(tx *state.Tx, c *state.Changes) error {
 
 // viewOf reads what a transaction asked for.
 func (s *Store) viewOf(tx *state.Tx, missed map[fence.Scope]bool) *state.View {
-	q := state.Query{Guards: tx.Guards, Objects: tx.Keys, Uploads: tx.Uploads, Attempts: tx.Attempts, Lines: tx.Lines, Absent: tx.Absent}
+	q := state.Query{Guards: tx.Guards, Objects: tx.Keys, Slots: tx.Slots, Uploads: tx.Uploads, Attempts: tx.Attempts, Lines: tx.Lines, Absent: tx.Absent}
 	exclusive := false
 	for _, l := range tx.Scopes {
 		if !missed[l.Scope] {
@@ -106,7 +107,7 @@ func (s *Store) viewOf(tx *state.Tx, missed map[fence.Scope]bool) *state.View {
 	if tx.GuardList {
 		v.GuardVersion, v.GuardList = s.version, s.guardList()
 	}
-	for _, id := range tx.Retries {
+	for _, id := range slices.Concat(state.RecordsOf(tx.Requests), tx.Retries) {
 		if r, ok := s.retries[id]; ok {
 			v.Retries[id] = append([]byte{}, r.value...)
 		}
@@ -177,6 +178,7 @@ func (s *Store) view(q state.Query) *state.View {
 		Scopes:     map[fence.Scope]state.Scope{},
 		Missed:     map[fence.Scope]bool{},
 		Objects:    map[object.Ref]*state.Object{},
+		Claims:     map[state.Slot]*state.Claim{},
 		Uploads:    map[string]*state.Upload{},
 		Retries:    map[state.RetryID][]byte{},
 		Referenced: map[uuid.UUID]bool{},
@@ -197,6 +199,12 @@ func (s *Store) view(q state.Query) *state.View {
 		if o := s.objects[ref]; o != nil {
 			c := copyObject(*o)
 			v.Objects[ref] = &c
+		}
+	}
+	for _, slot := range q.Slots {
+		if c := s.claims[slot]; c != nil {
+			c := *c
+			v.Claims[slot] = &c
 		}
 	}
 	for _, id := range q.Uploads {

@@ -99,6 +99,27 @@ func afterPrefix(prefix string) ([]byte, bool) {
 	return nil, false
 }
 
+// The lists of claims go backwards through the primary key.
+const (
+	listClaims       = `SELECT ` + claimColumns + ` FROM claims WHERE job = $1 ORDER BY slot DESC LIMIT $2`
+	listClaimsBefore = `SELECT ` + claimColumns + ` FROM claims WHERE job = $1 AND slot < $3 ORDER BY slot DESC LIMIT $2`
+)
+
+// ListClaims returns the claims of a job, by slot and backwards; see [state.State].
+func (db *DB) ListClaims(ctx context.Context, job, before string, limit int) ([]state.Claim, error) {
+	sql, args := listClaims, []any{[]byte(job), max(limit, 0)}
+	if before != "" {
+		sql, args = listClaimsBefore, append(args, []byte(before))
+	}
+	var list []state.Claim
+	err := db.one(ctx, func() { list = nil }, func(rows pgx.Rows) error {
+		c, err := scanClaim(rows)
+		list = append(list, c)
+		return err
+	}, sql, args...)
+	return list, err
+}
+
 // ListGarbage returns garbage, oldest first; see [state.State].
 func (db *DB) ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]state.Garbage, error) {
 	var list []state.Garbage

@@ -22,6 +22,8 @@ const (
 	guardDomain   = "s3fence/guard"
 	scopeDomain   = "s3fence/scope"
 	keyDomain     = "s3fence/key"
+	slotDomain    = "s3fence/slot"
+	requestDomain = "s3fence/request"
 	txDomain      = "s3fence/transaction"
 	counterDomain = "s3fence/counter"
 	upkeepDomain  = "s3fence/upkeep"
@@ -40,9 +42,10 @@ func lockID(domain string, names ...string) int64 {
 	return int64(binary.BigEndian.Uint64(h.Sum(nil)))
 }
 
-func guardLock(id fence.GuardID) int64 { return lockID(guardDomain, strconv.FormatInt(int64(id), 10)) }
-func scopeLock(s fence.Scope) int64    { return lockID(scopeDomain, s.String()) }
-func txLock(id uuid.UUID) int64        { return lockID(txDomain, string(id[:])) }
+func guardLock(id fence.GuardID) int64   { return lockID(guardDomain, strconv.FormatInt(int64(id), 10)) }
+func scopeLock(s fence.Scope) int64      { return lockID(scopeDomain, s.String()) }
+func requestLock(id state.RetryID) int64 { return lockID(requestDomain, string(id[:])) }
+func txLock(id uuid.UUID) int64          { return lockID(txDomain, string(id[:])) }
 
 // locks are numbers with their modes, sorted and without repetition: everyone
 // takes the locks of a kind in the same order, so that nobody deadlocks.
@@ -63,10 +66,12 @@ func sortLocks(modes map[int64]bool) locks {
 
 // plan is everything that a transaction locks, by kind.
 type plan struct {
-	list   bool
-	guards locks
-	scopes locks
-	keys   locks
+	list     bool
+	guards   locks
+	scopes   locks
+	keys     locks
+	slots    locks
+	requests locks
 	// named finds the scopes of a number again.
 	named map[int64][]fence.Scope
 }
@@ -93,6 +98,18 @@ func planLocks(tx *state.Tx) plan {
 		modes[lockID(keyDomain, k.Bucket, k.Key)] = true
 	}
 	p.keys = sortLocks(modes)
+
+	clear(modes)
+	for _, s := range tx.Slots {
+		modes[lockID(slotDomain, s.Job, s.Name)] = true
+	}
+	p.slots = sortLocks(modes)
+
+	clear(modes)
+	for _, r := range tx.Requests {
+		modes[requestLock(r.ID)] = true
+	}
+	p.requests = sortLocks(modes)
 	return p
 }
 
@@ -117,9 +134,10 @@ func (p *plan) urgent(try bool) []int64 {
 }
 
 // others lists the locks for whose sake stuck sessions are ended later, and only
-// if they hold them exclusively: keys, and what is only shared here.
+// if they hold them exclusively: keys, slots and requests, and what is only shared
+// here.
 func (p *plan) others(try bool) []int64 {
-	ids := slices.Clone(p.keys.ids)
+	ids := slices.Concat(p.keys.ids, p.slots.ids, p.requests.ids)
 	for i, id := range p.guards.ids {
 		if !p.guards.exclusive[i] {
 			ids = append(ids, id)
@@ -149,7 +167,7 @@ SELECT l.id FROM unnest($1::bigint[], $2::boolean[]) AS l (id, exclusive)
  WHERE NOT CASE WHEN l.exclusive THEN pg_try_advisory_xact_lock(l.id) ELSE pg_try_advisory_xact_lock_shared(l.id) END`
 
 // take adds the statements that take the locks, in the global order: guard list,
-// guards, scopes, keys. Each waits for at most lock_timeout.
+// guards, scopes, keys, slots, requests. Each waits for at most lock_timeout.
 func (p *plan) take(f *pipeline, try bool, missed map[fence.Scope]bool) {
 	if p.list {
 		f.exec(takeLocks, []int64{lockID(listDomain)}, []bool{true})
@@ -173,7 +191,9 @@ func (p *plan) take(f *pipeline, try bool, missed map[fence.Scope]bool) {
 	default:
 		f.exec(takeLocks, p.scopes.ids, p.scopes.exclusive)
 	}
-	if len(p.keys.ids) > 0 {
-		f.exec(takeLocks, p.keys.ids, p.keys.exclusive)
+	for _, l := range []locks{p.keys, p.slots, p.requests} {
+		if len(l.ids) > 0 {
+			f.exec(takeLocks, l.ids, l.exclusive)
+		}
 	}
 }

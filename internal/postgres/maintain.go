@@ -64,6 +64,11 @@ DELETE FROM uploads WHERE id IN (
 DELETE FROM places WHERE (scope, turn) IN (
        SELECT scope, turn FROM places WHERE until <= clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED)`
 
+	// By the same clock as the trigger that keeps claims from being dropped early.
+	forgetClaims = `
+DELETE FROM claims WHERE (job, slot) IN (
+       SELECT job, slot FROM claims WHERE keep_until < clock_timestamp() ORDER BY keep_until LIMIT $1 FOR UPDATE SKIP LOCKED)`
+
 	forgetProxies = `DELETE FROM proxies WHERE seen < clock_timestamp() - make_interval(secs => $1)`
 )
 
@@ -79,7 +84,8 @@ func (db *DB) Maintain(ctx context.Context, keep time.Duration) error {
 	}
 	errs = append(errs,
 		db.forget(ctx, forgetUploads, keep.Seconds(), forgetAtOnce),
-		db.forget(ctx, forgetPlaces, forgetAtOnce))
+		db.forget(ctx, forgetPlaces, forgetAtOnce),
+		db.forget(ctx, forgetClaims, forgetAtOnce))
 	errs = append(errs, db.flush(ctx, func(f *pipeline) { f.exec(forgetProxies, keep.Seconds()) }))
 	return errors.Join(errs...)
 }

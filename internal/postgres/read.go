@@ -19,6 +19,7 @@ const (
 	readSomeGuards  = `SELECT ` + guardColumns + ` FROM guards WHERE id = ANY ($1::bigint[])`
 	readSomeScopes  = `SELECT ` + scopeColumns + ` FROM scopes WHERE scope = ANY ($1::bytea[])`
 	readOneObject   = `SELECT ` + objectColumns + ` FROM objects WHERE bucket = $1 AND key = $2`
+	readSomeClaims  = `SELECT ` + claimColumns + ` FROM claims WHERE (job, slot) IN (SELECT * FROM unnest($1::bytea[], $2::bytea[]))`
 	readSomeUploads = `SELECT ` + uploadColumns + ` FROM uploads WHERE id = ANY ($1::text[])`
 )
 
@@ -36,6 +37,10 @@ SELECT o.* FROM unnest($1::text[], $2::bytea[]) AS q (bucket, key)
 const readSomeRetries = `
 SELECT id, result FROM retries
  WHERE id = ANY ($1::bytea[]) AND day >= (statement_timestamp() AT TIME ZONE 'UTC')::date - 1`
+
+// readAllRetries looks at every day that is kept: what was promised of a named
+// request is that its answer is found for as long as it is there.
+const readAllRetries = `SELECT id, result FROM retries WHERE id = ANY ($1::bytea[])`
 
 // readReferenced asks both tables in one statement and so in one snapshot: an
 // upload that becomes an object in between is in one of them at any moment.
@@ -110,7 +115,22 @@ func readUploads(f *pipeline, v *state.View, ids []string) {
 	}, readSomeUploads, ids)
 }
 
-func readRetries(f *pipeline, v *state.View, ids []state.RetryID) {
+func readClaims(f *pipeline, v *state.View, slots []state.Slot) {
+	if len(slots) == 0 {
+		return
+	}
+	jobs, names := make([][]byte, len(slots)), make([][]byte, len(slots))
+	for i, s := range slots {
+		jobs[i], names[i] = []byte(s.Job), []byte(s.Name)
+	}
+	f.query(func(rows pgx.Rows) error {
+		c, err := scanClaim(rows)
+		v.Claims[c.Slot] = &c
+		return err
+	}, readSomeClaims, jobs, names)
+}
+
+func readRetries(f *pipeline, v *state.View, statement string, ids []state.RetryID) {
 	if len(ids) == 0 {
 		return
 	}
@@ -125,7 +145,7 @@ func readRetries(f *pipeline, v *state.View, ids []state.RetryID) {
 		}
 		v.Retries[state.RetryID(id)] = result
 		return nil
-	}, readSomeRetries, names)
+	}, statement, names)
 }
 
 func readAttempts(f *pipeline, v *state.View, ids []uuid.UUID) {
@@ -164,7 +184,7 @@ const beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 // statement has one snapshot anyway.
 func (db *DB) Read(ctx context.Context, q state.Query) (*state.View, error) {
 	kinds := 0
-	for _, n := range []int{len(q.Guards), len(q.Scopes), len(q.Objects), len(q.Uploads), len(q.Attempts), len(q.Lines)} {
+	for _, n := range []int{len(q.Guards), len(q.Scopes), len(q.Objects), len(q.Slots), len(q.Uploads), len(q.Attempts), len(q.Lines)} {
 		if n > 0 {
 			kinds++
 		}
@@ -179,6 +199,7 @@ func (db *DB) Read(ctx context.Context, q state.Query) (*state.View, error) {
 		readGuards(f, v, q.Guards)
 		readScopes(f, v, q.Scopes)
 		readObjects(f, v, q.Objects)
+		readClaims(f, v, q.Slots)
 		readUploads(f, v, q.Uploads)
 		readAttempts(f, v, q.Attempts)
 		readLines(f, v, q.Lines, q.Absent)

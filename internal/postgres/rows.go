@@ -19,6 +19,7 @@ const (
 	guardColumns  = `id, pattern, writes, tokens, issuer, max_jump, state, created, lock_delay_ns`
 	scopeColumns  = `scope, generation, token, writes, epoch, horizon, epoch_since, holder, owner, granted, lease_until, ttl_ns, ticket`
 	objectColumns = `bucket, key, scope, token, attempt, physical, size, etag, modified, attributes`
+	claimColumns  = `job, slot, holder, owner, claimed, keep_until`
 	uploadColumns = `id, bucket, key, scope, token, generation, creator, attempt, physical, upstream, initiated, attributes, completed, digest, etag, size`
 )
 
@@ -124,6 +125,13 @@ func scanUpload(rows pgx.Rows) (*state.Upload, error) {
 		return nil, err
 	}
 	return u, unpackAttributes(attributes, &u.Attributes)
+}
+
+func scanClaim(rows pgx.Rows) (c state.Claim, err error) {
+	var job, slot []byte
+	err = rows.Scan(&job, &slot, &c.Holder, &c.Owner, &c.At, &c.KeepUntil)
+	c.Job, c.Name, c.At, c.KeepUntil = string(job), string(slot), c.At.UTC(), c.KeepUntil.UTC()
+	return c, err
 }
 
 func scanUUID(rows pgx.Rows) (id uuid.UUID, err error) {

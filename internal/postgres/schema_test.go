@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -79,6 +80,10 @@ func TestSchemaRefuses(t *testing.T) {
 			}}}, err
 		},
 	}))
+	slot := state.Slot{Job: "nightly", Name: "1"}
+	require.NoError(t, db.Transact(t.Context(), &state.Tx{ID: state.NewID(), Slots: []state.Slot{slot}, Decide: func(v *state.View) (state.Changes, error) {
+		return state.Changes{Claims: []state.Claim{{Slot: slot, Holder: "ann", At: v.Now, KeepUntil: v.Now.Add(time.Hour)}}}, nil
+	}}))
 	conn := connect(t, dsn)
 	for name, c := range map[string]struct{ sql, code string }{
 		"lower token":             {`UPDATE scopes SET token = 33`, markFalls},
@@ -101,6 +106,9 @@ func TestSchemaRefuses(t *testing.T) {
 		"another deployment":      {`UPDATE deployment SET id = gen_random_uuid()`, markFalls},
 		"delete the deployment":   {`DELETE FROM deployment`, markFalls},
 		"second deployment":       {`INSERT INTO deployment DEFAULT VALUES`, uniqueViolation},
+		"another's claim":         {`UPDATE claims SET holder = 'bob'`, markFalls},
+		"forget a claim":          {`DELETE FROM claims`, markFalls},
+		"truncate claims":         {`TRUNCATE claims`, markFalls},
 		"another verdict":         {`UPDATE outcomes SET verdict = 2`, markFalls},
 		"a verdict that is none":  {`INSERT INTO outcomes VALUES (current_date, gen_random_uuid(), 3)`, checkViolation},
 		"counter past its 40 bit": {`SELECT setval('fencing_token', 1099511627776)`, "22003"},

@@ -175,8 +175,10 @@ func (db *DB) lockAndRead(ctx context.Context, conn *pgx.Conn, tx *state.Tx) (vi
 	}
 	readScopes(f, view, scopes)
 	readObjects(f, view, tx.Keys)
+	readClaims(f, view, tx.Slots)
 	readUploads(f, view, tx.Uploads)
-	readRetries(f, view, tx.Retries)
+	readRetries(f, view, readAllRetries, state.RecordsOf(tx.Requests))
+	readRetries(f, view, readSomeRetries, tx.Retries)
 	readAttempts(f, view, tx.Attempts)
 	readLines(f, view, tx.Lines, tx.Absent)
 
@@ -220,6 +222,7 @@ func newView() *state.View {
 		Scopes:     map[fence.Scope]state.Scope{},
 		Missed:     map[fence.Scope]bool{},
 		Objects:    map[object.Ref]*state.Object{},
+		Claims:     map[state.Slot]*state.Claim{},
 		Uploads:    map[string]*state.Upload{},
 		Retries:    map[state.RetryID][]byte{},
 		Referenced: map[uuid.UUID]bool{},

@@ -70,8 +70,17 @@ SELECT must_write($17, count(*)) FROM written`
 
 const dropUploads = `DELETE FROM uploads WHERE id = ANY ($1::text[])`
 
+// putClaims fails where the slot is claimed already: the program has looked, under
+// the slot's lock.
+const putClaims = `
+WITH written AS (
+INSERT INTO claims (` + claimColumns + `)
+SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+RETURNING 1)
+SELECT must_write($7, count(*)) FROM written`
+
 // putRetries fails where another attempt of the request committed today; that one
-// did yesterday is seen by readSomeRetries, under the key's lock.
+// did on another day is seen by the reads, under the key's lock or the request's.
 const putRetries = `
 WITH written AS (
 INSERT INTO retries (day, id, result)
@@ -128,6 +137,7 @@ func write(f *pipeline, c *state.Changes, lastGuard *int64) error {
 	if err := writeUploads(f, c.PutUploads); err != nil {
 		return err
 	}
+	writeClaims(f, c.Claims)
 	if n := len(c.Retries); n > 0 {
 		ids, results := make([][]byte, n), make([][]byte, n)
 		for i := range c.Retries {
@@ -241,6 +251,21 @@ func writeUploads(f *pipeline, list []state.Upload) error {
 	f.exec(putUploads, id, bucket, key, scope, token, generation, creator, attempt, physical, upstream, initiated, attributes,
 		completed, digest, etag, size, n)
 	return nil
+}
+
+func writeClaims(f *pipeline, list []state.Claim) {
+	n := len(list)
+	if n == 0 {
+		return
+	}
+	job, slot, holder, owner := make([][]byte, n), make([][]byte, n), make([]string, n), make([]string, n)
+	claimed, keep := make([]pgtype.Timestamptz, n), make([]pgtype.Timestamptz, n)
+	for i := range list {
+		c := &list[i]
+		job[i], slot[i], holder[i], owner[i] = []byte(c.Job), []byte(c.Name), c.Holder, c.Owner
+		claimed[i], keep[i] = moment(c.At), moment(c.KeepUntil)
+	}
+	f.exec(putClaims, job, slot, holder, owner, claimed, keep, n)
 }
 
 func splitGarbage(list []state.Garbage) (buckets []string, names [][]byte, found []time.Time) {

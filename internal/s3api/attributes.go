@@ -226,6 +226,7 @@ func putTagging(rq *request) error {
 	if err != nil {
 		return err
 	}
+	rq.bodyIs(doc)
 	var in struct {
 		XMLName xml.Name     `xml:"Tagging"`
 		Tags    []object.Tag `xml:"TagSet>Tag"`

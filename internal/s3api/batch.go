@@ -72,6 +72,7 @@ func deleteObjects(rq *request) error {
 	if !rq.hasDigest() {
 		return fail(http.StatusBadRequest, "InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
 	}
+	rq.bodyIs(doc)
 	var in deleteXML
 	if err := decode(doc, &in); err != nil {
 		return err
@@ -208,7 +209,7 @@ func (b *batch) deleteScope(s *scopeBatch) {
 	if len(s.items) == 0 {
 		return
 	}
-	if s.op.Request.Token != 0 {
+	if s.op.Request.Token != 0 && s.op.Named == nil {
 		if refusal := rq.s.judge.KnownStale(&s.op); refusal != nil {
 			for _, i := range s.index {
 				b.fail(i, refusal)

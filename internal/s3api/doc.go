@@ -11,6 +11,7 @@
 //	               moved into the query → token → guard list → unknown headers
 //	target.go      host and path to bucket and key, byte for byte
 //	operations.go  the table of every S3 operation; route.go matches it
+//	idempotency.go what a request under an Idempotency-Key is
 //	token.go       the carriers of a token, and which token counts for a target
 //	relay.go       outside of every guard: the request for the store, its answer
 //	objects.go, multipart.go, copy.go, batch.go, attributes.go, list.go
@@ -45,6 +46,10 @@
 //     swap read 412 as a lost race.
 //   - Each request has one [Record]; each refusal of the fence is also an event.
 //     Neither they nor any answer hold secrets.
+//   - An Idempotency-Key names a write into a scope: its repetitions are answered
+//     as the first time, other requests under it are 422. One that cannot be is 400
+//     everywhere; outside of every guard it counts for nothing. It never goes to a
+//     store.
 //
 // # Tokens
 //

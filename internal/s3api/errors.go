@@ -11,6 +11,7 @@ import (
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/guards"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/sigv4"
 	"github.com/s3fence/s3fence/internal/state"
@@ -21,17 +22,18 @@ import (
 
 // The codes that are ours alone. Those of S3 stand where they are used.
 const (
-	codeStale         = "StaleFencingToken"   // 412: stop writing; 403 where the request is itself conditional
-	codeMissing       = "MissingFencingToken" // 403: send a token
-	codeInvalidToken  = "InvalidFencingToken" // 400: the request is wrong and stays wrong
-	codeInvalidName   = "InvalidObjectName"   // 400: choose another key
-	codeUnavailable   = "ServiceUnavailable"  // 503: nothing happened; send it again
-	codeSlowDown      = "SlowDown"            // 503: nothing happened; send it again later
-	codeUnknown       = "OutcomeUnknown"      // 504: look before you send it again
-	codeBucketGuarded = "BucketGuarded"       // 409: remove the guard first
-	codeUnanswered    = "ClientClosedRequest" // never sent: the client went away
-	statusUnanswered  = 499                   // the same, for records
-	retryAfter        = 1                     // seconds; SDKs back off by themselves
+	codeStale         = "StaleFencingToken"    // 412: stop writing; 403 where the request is itself conditional
+	codeMissing       = "MissingFencingToken"  // 403: send a token
+	codeInvalidToken  = "InvalidFencingToken"  // 400: the request is wrong and stays wrong
+	codeInvalidName   = "InvalidObjectName"    // 400: choose another key
+	codeUnavailable   = "ServiceUnavailable"   // 503: nothing happened; send it again
+	codeSlowDown      = "SlowDown"             // 503: nothing happened; send it again later
+	codeUnknown       = "OutcomeUnknown"       // 504: look before you send it again
+	codeReused        = "IdempotencyKeyReused" // 422: choose a new key for a new request
+	codeBucketGuarded = "BucketGuarded"        // 409: remove the guard first
+	codeUnanswered    = "ClientClosedRequest"  // never sent: the client went away
+	statusUnanswered  = 499                    // the same, for records
+	retryAfter        = 1                      // seconds; SDKs back off by themselves
 )
 
 // ErrNoSuchBucket is what [Buckets] answers for a bucket that it does not know.
@@ -133,6 +135,12 @@ func (rq *request) answerTo(err error) *apiError {
 		return denied("Anonymous requests are not answered here. Sign the request with AWS4-HMAC-SHA256.")
 	case errors.Is(err, guarded.ErrLostBytes), errors.Is(err, state.ErrMarkFalls):
 		return internal(err)
+	case errors.Is(err, idempotency.ErrReused):
+		e := fail(http.StatusUnprocessableEntity, codeReused, "%s", sentence(err.Error()))
+		e.cause = err
+		return e
+	case errors.Is(err, idempotency.ErrBadKey):
+		return invalid("%v", err)
 	case errors.Is(err, guarded.ErrOtherToken):
 		e := badToken("%s", sentence(err.Error()))
 		e.scope, e.token = rq.side.Scope, rq.side.Request.Token

@@ -129,6 +129,7 @@ func completeUpload(rq *request) error {
 	if err != nil {
 		return err
 	}
+	rq.bodyIs(doc)
 	if c.Parts, err = parseParts(doc); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
@@ -32,6 +33,10 @@ type request struct {
 	// list is the guard list that this request is judged by.
 	list      *fence.Guards
 	presented presented
+	// idempotencyKey is the sender's own name of the request, and request what it
+	// names; see named.
+	idempotencyKey string
+	request        *idempotency.Request
 	// fenced says that the target lies in a scope; side is then the fence's side
 	// of the operation.
 	fenced bool
@@ -77,6 +82,9 @@ func (rq *request) serve() error {
 		return err
 	}
 	if err := rq.checkHeaders(); err != nil {
+		return err
+	}
+	if err := rq.readKey(); err != nil {
 		return err
 	}
 	switch rq.op.level {
@@ -352,16 +360,17 @@ func (rq *request) enter(g *fence.Guard, sc fence.Scope, key string) error {
 	if err != nil {
 		return err
 	}
-	if rq.op.fenced == fencedUpload && rq.op.mutates() {
-		op.RetryID = rq.retryID()
+	if rq.op.name == "CompleteMultipartUpload" {
+		rq.identify(&op)
 	}
 	rq.fenced, rq.side = true, op
 	rq.record.Scope, rq.record.Token = sc, op.Request.Token
 	if rq.s.writers[g.Writes] == nil {
 		return notImplemented("%s is not available in this version, so nothing under the guard %s can be reached", g.Writes, g.Pattern)
 	}
-	// Aborting one's own upload is allowed even when stale.
-	if op.Request.Token != 0 && rq.op.name != "AbortMultipartUpload" {
+	// Aborting one's own upload is allowed even when stale. A named request may have
+	// an answer from when its token was not; the way to write looks for that first.
+	if op.Request.Token != 0 && op.Named == nil && rq.op.name != "AbortMultipartUpload" {
 		if refusal := rq.s.judge.KnownStale(&rq.side); refusal != nil {
 			return refusal
 		}

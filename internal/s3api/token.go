@@ -132,7 +132,7 @@ func (rq *request) sideOf(g *fence.Guard, sc fence.Scope, key string, needs bool
 		r.MayRaise = rq.mayWrite(sc.Bucket(), key)
 	}
 	if needs {
-		op.RetryID = rq.retryID()
+		rq.identify(&op)
 	}
 	return op, nil
 }
@@ -185,18 +185,4 @@ func suggestion(bucket, key string) string {
 		return "s3://" + bucket + "/"
 	}
 	return s
-}
-
-// maxRetryID bounds a client's own id of a request, in bytes.
-const maxRetryID = 256
-
-// retryID is the client's own id of the request, the same for its retries:
-// Idempotency-Key, or what AWS SDKs send with every request.
-func (rq *request) retryID() string {
-	for _, name := range [...]string{"Idempotency-Key", "Amz-Sdk-Invocation-Id"} {
-		if v := rq.r.Header[name]; len(v) == 1 && v[0] != "" && len(v[0]) <= maxRetryID {
-			return name[:1] + v[0]
-		}
-	}
-	return ""
 }

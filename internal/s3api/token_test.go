@@ -234,7 +234,7 @@ func TestLeaseOver(t *testing.T) {
 func TestRetryIDs(t *testing.T) {
 	t.Parallel()
 	b := newGuarded(t)
-	for _, h := range []map[string]string{{"Idempotency-Key": "one"}, {"Amz-Sdk-Invocation-Id": "two"}, {}, {"Idempotency-Key": strings.Repeat("x", maxRetryID+1)}} {
+	for _, h := range []map[string]string{{"Idempotency-Key": "one", "Amz-Sdk-Invocation-Id": "two"}, {"Amz-Sdk-Invocation-Id": "two"}, {}, {"Amz-Sdk-Invocation-Id": strings.Repeat("x", maxInvocation+1)}} {
 		h["X-Fencing-Token"] = "34"
 		if got := b.call(t, call{method: "PUT", target: "/data/jobs/a/k", body: "x", header: h}); got.status != http.StatusOK {
 			t.Fatal(got)
@@ -242,9 +242,13 @@ func TestRetryIDs(t *testing.T) {
 	}
 	var ids []string
 	for _, p := range b.fake.puts {
-		ids = append(ids, p.RetryID)
+		id := p.RetryID
+		if p.Named != nil {
+			id += "named"
+		}
+		ids = append(ids, id)
 	}
-	if want := []string{"Ione", "Atwo", "", ""}; fmt.Sprint(ids) != fmt.Sprint(want) {
+	if want := []string{"named", "two", "", ""}; fmt.Sprint(ids) != fmt.Sprint(want) {
 		t.Errorf("retry ids %q, want %q", ids, want)
 	}
 }

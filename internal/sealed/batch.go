@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
@@ -57,11 +58,16 @@ type operation struct {
 	key    object.Ref
 	upload string         // read where not empty
 	retry  *state.RetryID // read where not nil
+	// named is the request that the operation belongs to, locked and read where not
+	// nil. With retry as well, the operation is one of many that it consists of.
+	named *idempotency.Request
 	// apply decides under the locks, after the token was admitted. It may run
 	// more than once, each time in a transaction of its own.
 	apply func(v *state.View, row *state.Scope, ch *state.Changes) error
-	// replay takes the answer that an earlier attempt of the same request got.
-	replay func(result []byte) error
+	// answer is what to remember of it once apply has succeeded, and replay takes
+	// what was remembered of an earlier try. Both are there where retry or named is.
+	answer func() result
+	replay func(*result)
 
 	since time.Time // when it was first queued
 	err   error
@@ -193,9 +199,9 @@ func (c *committer) take() []*operation {
 	return batch
 }
 
-// pick takes what may share a transaction: one operation for each key, so that
-// each is decided on a row that the transaction read and no other operation of
-// it changes.
+// pick takes what may share a transaction: one operation for each key, and the
+// operations of one request for each name, so that each is decided on a row that
+// the transaction read and no other operation of it changes.
 func pick(queue []*operation) (batch, rest []*operation) {
 	if len(queue) == 0 {
 		return nil, nil
@@ -204,6 +210,7 @@ func pick(queue []*operation) (batch, rest []*operation) {
 		return queue, nil
 	}
 	seen := make(map[object.Ref]bool, len(queue))
+	var named map[state.RetryID]*idempotency.Request
 	for i, op := range queue {
 		if len(batch) == maxBatch {
 			return batch, append(rest, queue[i:]...)
@@ -211,6 +218,16 @@ func pick(queue []*operation) (batch, rest []*operation) {
 		if seen[op.key] {
 			rest = append(rest, op)
 			continue
+		}
+		if op.named != nil {
+			if other := named[op.named.Lock()]; other != nil && other != op.named {
+				rest = append(rest, op)
+				continue
+			}
+			if named == nil {
+				named = map[state.RetryID]*idempotency.Request{}
+			}
+			named[op.named.Lock()] = op.named
 		}
 		seen[op.key] = true
 		batch = append(batch, op)
@@ -392,6 +409,7 @@ func (c *committer) transactWithin(wait time.Duration, batch []*operation, mode 
 	tx := &state.Tx{Try: try, Wait: wait, Keys: make([]object.Ref, 0, len(batch))}
 	guards := map[fence.GuardID]bool{}
 	scopes := map[fence.Scope]bool{}
+	named := map[*idempotency.Request]int{} // where in tx.Requests
 	for _, op := range batch {
 		if !guards[op.guard.ID] {
 			guards[op.guard.ID] = true
@@ -407,8 +425,19 @@ func (c *committer) transactWithin(wait time.Duration, batch []*operation, mode 
 		if op.upload != "" {
 			tx.Uploads = append(tx.Uploads, op.upload)
 		}
-		if op.retry != nil {
+		if op.named == nil && op.retry != nil {
 			tx.Retries = append(tx.Retries, *op.retry)
+		}
+		if op.named != nil {
+			at, ok := named[op.named]
+			if !ok {
+				at = len(tx.Requests)
+				named[op.named] = at
+				tx.Requests = append(tx.Requests, op.named.Locked())
+			}
+			if op.retry != nil {
+				tx.Requests[at].Items = append(tx.Requests[at].Items, *op.retry)
+			}
 		}
 	}
 	var learnt []state.Scope
@@ -416,11 +445,12 @@ func (c *committer) transactWithin(wait time.Duration, batch []*operation, mode 
 		var ch state.Changes
 		missed = v.Missed
 		learnt = learnt[:0]
+		recorded := make(map[*idempotency.Request]bool, len(tx.Requests))
 		for _, op := range batch {
 			if v.Missed[op.scope] {
 				continue
 			}
-			op.err = op.decide(v, mode, &ch)
+			op.err = op.decide(v, mode, &ch, recorded)
 		}
 		for _, row := range v.Scopes {
 			learnt = append(learnt, row)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/state"
 )
 
@@ -16,14 +17,14 @@ var errOldName = errors.New("sealed: the physical name is below the horizon")
 
 // decide judges one operation on what the transaction read under its locks, and
 // adds its changes. What it returns is the operation's result, not the
-// transaction's.
-func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) error {
-	// An earlier attempt of the same request that committed is answered as it
-	// was, whatever happened since: it did take effect (F7).
-	if op.retry != nil {
-		if result, ok := v.Retries[*op.retry]; ok {
-			return op.replay(result)
-		}
+// transaction's. recorded are the named requests that the transaction has recorded.
+func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes, recorded map[*idempotency.Request]bool) error {
+	answer, found, begun, err := op.earlier(v)
+	switch {
+	case err != nil:
+		return err
+	case found:
+		return op.again(answer, v, mode, ch)
 	}
 	row, err := op.admit(v, mode, ch)
 	if err != nil {
@@ -32,7 +33,14 @@ func (op *operation) decide(v *state.View, mode state.Mode, ch *state.Changes) e
 	if op.apply == nil {
 		return nil
 	}
-	return op.apply(v, row, ch)
+	if err := op.apply(v, row, ch); err != nil {
+		return err
+	}
+	op.remember(v, begun || recorded[op.named], ch)
+	if op.named != nil {
+		recorded[op.named] = true
+	}
+	return nil
 }
 
 // admit is where an operation meets the fence.

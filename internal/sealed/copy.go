@@ -91,11 +91,17 @@ func (s *Store) Copy(ctx context.Context, c *guarded.Copy) (object.Info, error) 
 	if err != nil {
 		return object.Info{}, err
 	}
+	return once(ctx, s, &c.Op,
+		func() (object.Info, error) { return s.makeCopy(ctx, client, bucket, c) },
+		func(r *result) object.Info { return r.info(c.Ref) })
+}
+
+func (s *Store) makeCopy(ctx context.Context, client *upstream.Client, bucket string, c *guarded.Copy) (object.Info, error) {
 	v, row, err := s.look(ctx, &c.Op, fence.Write, c.Ref, "")
 	if err != nil {
 		return object.Info{}, err
 	}
-	if err := c.Conditions.CheckWrite(infoOf(v.Objects[c.Ref])); err != nil && c.RetryID == "" {
+	if err := c.Conditions.CheckWrite(infoOf(v.Objects[c.Ref])); err != nil && c.RetryID == "" && c.Named == nil {
 		return object.Info{}, err
 	}
 	src, err := s.source(ctx, &c.Source, client)

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
@@ -16,10 +17,11 @@ func (s *Store) Delete(_ context.Context, d *guarded.Delete) []error {
 	ops := make([]*operation, len(d.Items))
 	for i, item := range d.Items {
 		o := s.operation(&d.Op, fence.Write, item.Ref)
-		if d.RetryID != "" {
-			id := retryID(&d.Op, "DeleteObject", item.Ref, item.IfMatch)
-			o.retry = &id
-		}
+		o.retry = itemID(&d.Op, &item)
+		// Remembered also where nothing stood: what was put since must survive a
+		// repetition.
+		o.answer = func() result { return result{} }
+		o.replay = func(*result) {}
 		o.apply = func(v *state.View, _ *state.Scope, ch *state.Changes) error {
 			old := v.Objects[item.Ref]
 			if err := item.CheckWrite(infoOf(old)); err != nil {
@@ -28,13 +30,8 @@ func (s *Store) Delete(_ context.Context, d *guarded.Delete) []error {
 			if old != nil {
 				ch.DropObjects = append(ch.DropObjects, item.Ref)
 			}
-			// Also where nothing stood: what was put since must survive a repetition.
-			if o.retry != nil {
-				ch.Retries = append(ch.Retries, state.Retry{ID: *o.retry, Result: encodeResult(object.Info{})})
-			}
 			return nil
 		}
-		o.replay = func([]byte) error { return nil }
 		ops[i] = o
 	}
 	// A token that raises the mark goes first and alone.
@@ -54,9 +51,25 @@ func (s *Store) Delete(_ context.Context, d *guarded.Delete) []error {
 	return errs
 }
 
+// itemID names one item of a delete over the request's retries; nil where the
+// request has neither an id nor a name.
+func itemID(op *guarded.Op, item *guarded.DeleteItem) *state.RetryID {
+	if op.Named == nil {
+		return retryID(op, "DeleteObject", item.Ref, item.IfMatch)
+	}
+	size := int64(-1)
+	if item.IfSize != nil {
+		size = *item.IfSize
+	}
+	id := op.Named.Item("DeleteObject", item.Bucket, item.Key, item.IfMatch, item.IfLastModified.UTC().String(), strconv.FormatInt(size, 10))
+	return &id
+}
+
 // SetTags replaces the tags of an object in its row.
 func (s *Store) SetTags(_ context.Context, t *guarded.Tagging) error {
 	o := s.operation(&t.Op, fence.Write, t.Ref)
+	o.answer = func() result { return result{} }
+	o.replay = func(*result) {}
 	o.apply = func(v *state.View, _ *state.Scope, ch *state.Changes) error {
 		old := v.Objects[t.Ref]
 		if old == nil {

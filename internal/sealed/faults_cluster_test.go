@@ -1,10 +1,15 @@
 package sealed
 
 import (
+	"bytes"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,4 +158,33 @@ func (p *proxy) see(op guarded.Op, ref object.Ref) (string, error) {
 	defer body.Close()
 	b, err := io.ReadAll(body)
 	return string(b), err
+}
+
+// at is the object in a scope that these tests fight over, other one beside it.
+func at(op guarded.Op) object.Ref {
+	return object.Ref{Bucket: op.Scope.Bucket(), Key: op.Scope.Prefix() + "a"}
+}
+func other(op guarded.Op) object.Ref {
+	return object.Ref{Bucket: op.Scope.Bucket(), Key: op.Scope.Prefix() + "other"}
+}
+
+var (
+	large     = strings.Repeat("0123456789abcdef", maxBuffered/16) + "large"
+	partBytes = bytes.Repeat([]byte("p"), minPartSize)
+)
+
+// seen is what a read shows: the body, or "" where there is no object.
+func (p *proxy) seen(op guarded.Op) string {
+	p.t.Helper()
+	got, err := p.see(op, at(op))
+	if errors.Is(err, object.ErrNoSuchKey) {
+		return ""
+	}
+	require.NoError(p.t, err)
+	return got
+}
+
+func md5Hex(s string) string {
+	sum := md5.Sum([]byte(s))
+	return hex.EncodeToString(sum[:])
 }

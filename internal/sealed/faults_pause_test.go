@@ -5,7 +5,6 @@ package sealed
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
-	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -98,19 +96,6 @@ type wayToWrite struct {
 	make func(p *proxy, op guarded.Op) func() error
 }
 
-// at is the object in a scope that these tests fight over, other one beside it.
-func at(op guarded.Op) object.Ref {
-	return object.Ref{Bucket: op.Scope.Bucket(), Key: op.Scope.Prefix() + "a"}
-}
-func other(op guarded.Op) object.Ref {
-	return object.Ref{Bucket: op.Scope.Bucket(), Key: op.Scope.Prefix() + "other"}
-}
-
-var (
-	large     = strings.Repeat("0123456789abcdef", maxBuffered/16) + "large"
-	partBytes = bytes.Repeat([]byte("p"), minPartSize)
-)
-
 func waysToWrite() []wayToWrite {
 	all := []pause.Point{pause.BeforeUpload, pause.AfterUpload, pause.BeforeCommit, pause.AfterCommit}
 	put := func(p *proxy, op guarded.Op, body string, size int64) func() error {
@@ -152,17 +137,6 @@ func waysToWrite() []wayToWrite {
 			}
 		}},
 	}
-}
-
-// seen is what a read shows: the body, or "" where there is no object.
-func (p *proxy) seen(op guarded.Op) string {
-	p.t.Helper()
-	got, err := p.see(op, at(op))
-	if errors.Is(err, object.ErrNoSuchKey) {
-		return ""
-	}
-	require.NoError(p.t, err)
-	return got
 }
 
 // short keeps failures readable.

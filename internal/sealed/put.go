@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -16,7 +15,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
@@ -52,13 +50,26 @@ func (s *Store) Put(ctx context.Context, p *guarded.Put) (object.Info, error) {
 	if p.Size >= 0 && p.Size <= maxBuffered {
 		return s.putSmall(ctx, client, bucket, p)
 	}
+	whole := newFingerprint(&p.Op, p.Body)
+	if whole != nil {
+		p.Body = whole
+		if info, found, err := s.putBefore(ctx, p, whole); found || err != nil {
+			return info, err
+		}
+	}
 	// One question before a large body is taken in: what would be refused at the
 	// commit is refused now.
 	v, row, err := s.look(ctx, &p.Op, fence.Write, p.Ref, "")
 	if err != nil {
+		if whole != nil {
+			// Perhaps its own first try went through just before.
+			if info, found, perr := s.putBefore(ctx, p, whole); found && perr == nil {
+				return info, nil
+			}
+		}
 		return object.Info{}, err
 	}
-	if err := p.CheckWrite(infoOf(v.Objects[p.Ref])); err != nil && p.RetryID == "" {
+	if err := p.CheckWrite(infoOf(v.Objects[p.Ref])); err != nil && p.RetryID == "" && p.Named == nil {
 		return object.Info{}, err
 	}
 	pause.At(pause.BeforeUpload)
@@ -76,12 +87,33 @@ func (s *Store) Put(ctx context.Context, p *guarded.Put) (object.Info, error) {
 		}
 		return object.Info{}, err
 	}
+	whole.ended(&p.Op)
 	pause.At(pause.AfterUpload)
 	info, err := s.commitPut(p, st)
 	if errors.Is(err, errOldName) {
 		return object.Info{}, fmt.Errorf("%w: the upload took longer than the longest upload allowed (%s)", state.ErrBusy, s.opts.LongestUpload)
 	}
 	return info, err
+}
+
+// putBefore answers a large put that took effect before, once its body turned out
+// to be the same: it is read and compared, and not stored a second time.
+func (s *Store) putBefore(ctx context.Context, p *guarded.Put, body *fingerprint) (info object.Info, found bool, err error) {
+	if _, found, err = s.answered(ctx, &p.Op); !found || err != nil {
+		return info, false, err
+	}
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return info, false, err
+	}
+	body.ended(&p.Op)
+	r, found, err := s.answered(ctx, &p.Op)
+	switch {
+	case err != nil:
+		return info, false, err
+	case !found:
+		return info, false, fmt.Errorf("%w: the answer of the first try has just been forgotten", state.ErrBusy)
+	}
+	return r.info(p.Ref), true, nil
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -105,7 +137,17 @@ func (s *Store) putSmall(ctx context.Context, client *upstream.Client, bucket st
 	if int64(buf.Len()) != p.Size {
 		return object.Info{}, fmt.Errorf("%w: body of %d bytes, declared %d", io.ErrUnexpectedEOF, buf.Len(), p.Size)
 	}
-	sum := md5.Sum(buf.Bytes()) //nolint:gosec // see the import
+	if p.Named != nil {
+		p.Named.Body(sha256.Sum256(buf.Bytes()))
+	}
+	return once(ctx, s, &p.Op,
+		func() (object.Info, error) { return s.putBuffered(ctx, client, bucket, p, buf.Bytes(), &idle) },
+		func(r *result) object.Info { return r.info(p.Ref) })
+}
+
+// putBuffered puts a whole body. idle tells when nobody reads it any more.
+func (s *Store) putBuffered(ctx context.Context, client *upstream.Client, bucket string, p *guarded.Put, body []byte, idle *bool) (object.Info, error) {
+	sum := md5.Sum(body) //nolint:gosec // see the import
 	row, ok := s.known.get(p.Scope)
 	if !ok {
 		var err error
@@ -119,8 +161,8 @@ func (s *Store) putSmall(ctx context.Context, client *upstream.Client, bucket st
 		nm := s.names.fresh(p.Scope, row.Epoch, state.NewID())
 		// Until the whole body is known to have been read, a connection that is
 		// being given up may read the buffer, also after the call.
-		idle = false
-		got, err := client.PutObject(ctx, bucket, nm.Key, bytes.NewReader(buf.Bytes()), p.Size, upstream.PutOptions{
+		*idle = false
+		got, err := client.PutObject(ctx, bucket, nm.Key, bytes.NewReader(body), p.Size, upstream.PutOptions{
 			Header:     physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
 			ContentMD5: base64.StdEncoding.EncodeToString(sum[:]),
 		})
@@ -130,7 +172,7 @@ func (s *Store) putSmall(ctx context.Context, client *upstream.Client, bucket st
 		if err := compare(got, hex.EncodeToString(sum[:]), p.Store); err != nil {
 			return object.Info{}, err
 		}
-		idle = sameDigest(got.ETag, hex.EncodeToString(sum[:]))
+		*idle = sameDigest(got.ETag, hex.EncodeToString(sum[:]))
 		pause.At(pause.AfterUpload)
 		info, err := s.commitPut(p, stored{nm, hex.EncodeToString(sum[:]), p.Size, sums})
 		if !errors.Is(err, errOldName) {
@@ -282,10 +324,7 @@ func (s *Store) commitPut(p *guarded.Put, st stored) (object.Info, error) {
 // nil for none; it is marked completed in the same transaction.
 func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions, info object.Info, nm name, up *state.Upload) (object.Info, error) {
 	o := s.operation(op, fence.Write, info.Ref)
-	if op.RetryID != "" {
-		id := retryID(op, what, info.Ref, info.ETag)
-		o.retry = &id
-	}
+	o.retry = retryID(op, what, info.Ref, info.ETag)
 	if up != nil {
 		o.upload = up.ID
 	}
@@ -311,50 +350,19 @@ func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions
 		ch.PutObjects = append(ch.PutObjects, state.Object{
 			Info: info, Scope: op.Scope, Token: op.Request.Token, Attempt: nm.Attempt, Physical: nm.Key,
 		})
-		if o.retry != nil {
-			ch.Retries = append(ch.Retries, state.Retry{ID: *o.retry, Result: encodeResult(info)})
-		}
 		return nil
 	}
-	o.replay = func(result []byte) error { return decodeResult(result, &info) }
+	o.answer = func() result {
+		r := resultOf(&info)
+		r.Own = up != nil
+		return r
+	}
+	o.replay = func(r *result) { info = r.info(info.Ref) }
 	if err := s.commits.do(o); err != nil {
 		return object.Info{}, err
 	}
 	pause.At(pause.AfterCommit)
 	return info, nil
-}
-
-// retryID names a request over its retries. The digest is part of it, so that a
-// client which reuses an id for other bytes gets no foreign answer.
-func retryID(op *guarded.Op, what string, ref object.Ref, digest string) state.RetryID {
-	var named []byte
-	for _, part := range []string{op.Caller, what, ref.Bucket, ref.Key, op.RetryID, digest} {
-		named = fmt.Appendf(named, "%d:%s", len(part), part)
-	}
-	return sha256.Sum256(named)
-}
-
-type result struct {
-	ETag     string    `json:"e,omitempty"`
-	Size     int64     `json:"s,omitempty"`
-	Modified time.Time `json:"m"`
-}
-
-func encodeResult(i object.Info) []byte {
-	b, err := json.Marshal(result{i.ETag, i.Size, i.Modified})
-	if err != nil {
-		panic(err) // strings, a number and a time always encode
-	}
-	return b
-}
-
-func decodeResult(b []byte, i *object.Info) error {
-	var r result
-	if err := json.Unmarshal(b, &r); err != nil {
-		return fmt.Errorf("%w: the remembered answer cannot be read: %w", state.ErrUnavailable, err)
-	}
-	i.ETag, i.Size, i.Modified = r.ETag, r.Size, r.Modified
-	return nil
 }
 
 // Metadata of physical objects, from which an index can be rebuilt.

@@ -186,7 +186,7 @@ func (s *Store) look(ctx context.Context, op *guarded.Op, access fence.Access, r
 
 // operation begins the commit of an operation.
 func (s *Store) operation(op *guarded.Op, access fence.Access, key object.Ref) *operation {
-	o := &operation{guard: op.Guard, scope: op.Scope, request: op.Request, caller: op.Caller, key: key}
+	o := &operation{guard: op.Guard, scope: op.Scope, request: op.Request, caller: op.Caller, key: key, named: op.Named}
 	o.request.Access = access
 	if op.Guard.Issuer == fence.External && op.Request.Token != 0 {
 		row, _ := s.known.get(op.Scope)

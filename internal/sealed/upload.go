@@ -35,6 +35,12 @@ func (s *Store) CreateUpload(ctx context.Context, c *guarded.CreateUpload) (stri
 	if err != nil {
 		return "", err
 	}
+	return once(ctx, s, &c.Op,
+		func() (string, error) { return s.createUpload(ctx, client, bucket, c) },
+		func(r *result) string { return r.UploadID })
+}
+
+func (s *Store) createUpload(ctx context.Context, client *upstream.Client, bucket string, c *guarded.CreateUpload) (string, error) {
 	_, row, err := s.look(ctx, &c.Op, fence.Write, c.Ref, "")
 	if err != nil {
 		return "", err
@@ -51,7 +57,10 @@ func (s *Store) CreateUpload(ctx context.Context, c *guarded.CreateUpload) (stri
 		Token: c.Request.Token, Generation: c.Request.Generation, Creator: c.Caller,
 		Attempt: nm.Attempt, Physical: nm.Key, Upstream: id, Attributes: c.Attributes,
 	}
+	mine := up.ID
 	o := s.operation(&c.Op, fence.Write, c.Ref)
+	o.answer = func() result { return result{UploadID: up.ID} }
+	o.replay = func(r *result) { up.ID = r.UploadID }
 	o.apply = func(v *state.View, row *state.Scope, ch *state.Changes) error {
 		if nm.Epoch < row.Horizon {
 			return fmt.Errorf("%w: %w", state.ErrBusy, errOldName)
@@ -66,6 +75,10 @@ func (s *Store) CreateUpload(ctx context.Context, c *guarded.CreateUpload) (stri
 			s.abortUpstream(client, bucket, nm.Key, id)
 		}
 		return "", err
+	}
+	if up.ID != mine {
+		// Another try of the request was faster.
+		s.abortUpstream(client, bucket, nm.Key, id)
 	}
 	return up.ID, nil
 }
@@ -196,6 +209,37 @@ func (s *Store) Complete(ctx context.Context, c *guarded.Complete) (object.Info,
 	if err != nil {
 		return object.Info{}, err
 	}
+	if err := s.goOn(ctx, c); err != nil {
+		return object.Info{}, err
+	}
+	return once(ctx, s, &c.Op,
+		func() (object.Info, error) { return s.complete(ctx, client, bucket, c, digest) },
+		func(r *result) object.Info { return r.info(c.Ref) })
+}
+
+// goOn lets a Complete have the name that its upload was created under: whoever
+// sets one for all requests of an upload means one thing by it.
+func (s *Store) goOn(ctx context.Context, c *guarded.Complete) error {
+	if c.Named == nil {
+		return nil
+	}
+	return state.Run(ctx, s.state, &state.Tx{
+		Requests: []state.Request{c.Named.Locked()}, Wait: lockWait,
+		Decide: func(v *state.View) (state.Changes, error) {
+			answer, ok := c.Named.Began(v.Retries, "CreateMultipartUpload")
+			if !ok {
+				return state.Changes{}, nil
+			}
+			r, err := decodeResult(answer)
+			if err == nil && r.UploadID == c.ID {
+				c.Named = c.Named.Step("CompleteMultipartUpload")
+			}
+			return state.Changes{}, err
+		},
+	})
+}
+
+func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket string, c *guarded.Complete, digest string) (object.Info, error) {
 	up, err := s.find(ctx, &c.UploadRef)
 	if err != nil {
 		return object.Info{}, err

@@ -32,6 +32,9 @@ const (
 		size = excluded.size, changed = excluded.changed`
 	dropUploadSQL = `DELETE FROM uploads WHERE id = ?`
 
+	// addClaimSQL fails where the slot is claimed already.
+	addClaimSQL = `INSERT INTO claims (` + claimColumns + `) VALUES (?, ?, ?, ?, ?, ?)`
+
 	// putRetrySQL fails where another attempt of the request committed.
 	putRetrySQL = `INSERT INTO retries (id, result, at) VALUES (?, ?, ?)`
 
@@ -61,6 +64,12 @@ func (w *writing) write(c *state.Changes) error {
 	}
 	if err := w.writeUploads(c); err != nil {
 		return err
+	}
+	for i := range c.Claims {
+		cl := &c.Claims[i]
+		if err := w.run(addClaimSQL, cl.Job, cl.Name, cl.Holder, cl.Owner, micros(cl.At), micros(cl.KeepUntil)); err != nil {
+			return err
+		}
 	}
 	for i := range c.Retries {
 		r := &c.Retries[i]

@@ -9,7 +9,7 @@
 // holder has already would be granted again (F2).
 //
 // One transaction writes at a time. BEGIN IMMEDIATE is the one lock: it covers
-// the guard list, every guard, scope and key at once, so View.Missed is always
+// the guard list, every guard, scope, key, slot and request at once, so View.Missed is always
 // empty and Try has nothing to do. Everything that a transaction reads, it reads
 // under that lock. Readers take snapshots and wait for nobody.
 //

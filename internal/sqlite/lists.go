@@ -21,6 +21,10 @@ const (
 	// with the prefix.
 	listScopesSQL = `SELECT ` + scopeColumns + ` FROM scopes WHERE scope > ? AND scope >= ? AND scope < ? ORDER BY scope LIMIT ?`
 
+	// Backwards through the primary key.
+	listClaimsSQL       = `SELECT ` + claimColumns + ` FROM claims WHERE job = ? ORDER BY slot DESC LIMIT ?`
+	listClaimsBeforeSQL = `SELECT ` + claimColumns + ` FROM claims WHERE job = ? AND slot < ? ORDER BY slot DESC LIMIT ?`
+
 	listGarbageSQL = `SELECT physical, found FROM garbage WHERE bucket = ? AND found < ? ORDER BY found, physical LIMIT ?`
 )
 
@@ -69,6 +73,22 @@ func (s *Store) ListScopes(ctx context.Context, prefix, after string, limit int)
 		})
 	})
 	return list, now, err
+}
+
+// ListClaims lists the claims of a job, by slot and backwards; see [state.State].
+func (s *Store) ListClaims(ctx context.Context, job, before string, limit int) (list []state.Claim, err error) {
+	query, args := listClaimsSQL, []any{job, max(limit, 0)}
+	if before != "" {
+		query, args = listClaimsBeforeSQL, []any{job, before, max(limit, 0)}
+	}
+	err = s.reading(ctx, false, func(c *session) error {
+		return c.each(query, args, func(scan func(...any) error) error {
+			cl, err := scanClaim(scan)
+			list = append(list, cl)
+			return err
+		})
+	})
+	return list, err
 }
 
 // ListGarbage lists garbage, oldest first, then by name; see [state.State].

@@ -99,6 +99,15 @@ func scanUpload(scan scan) (u state.Upload, err error) {
 	return u, parseAttributes(attributes, &u.Attributes)
 }
 
+const claimColumns = `job, slot, holder, owner, claimed, keep_until`
+
+func scanClaim(scan scan) (c state.Claim, err error) {
+	var at, keep int64
+	err = scan(&c.Job, &c.Name, &c.Holder, &c.Owner, &at, &keep)
+	c.At, c.KeepUntil = time.UnixMicro(at).UTC(), time.UnixMicro(keep).UTC()
+	return c, err
+}
+
 const guardColumns = `id, pattern, writes, tokens, issuer, max_jump, state, created, lock_delay_ns`
 
 func scanGuard(scan scan) (g fence.Guard, err error) {

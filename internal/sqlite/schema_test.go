@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -110,6 +111,10 @@ func TestSchemaRefuses(t *testing.T) {
 	require.NoError(t, err)
 	tx, _, tok := grantTx(sc)
 	require.NoError(t, state.Run(t.Context(), s, tx))
+	slot := state.Slot{Job: "nightly", Name: "1"}
+	require.NoError(t, state.Run(t.Context(), s, &state.Tx{Slots: []state.Slot{slot}, Decide: func(v *state.View) (state.Changes, error) {
+		return state.Changes{Claims: []state.Claim{{Slot: slot, Holder: "ann", At: v.Now, KeepUntil: v.Now.Add(time.Hour)}}}, nil
+	}}))
 	db := shell(t, path)
 	for name, statement := range map[string]string{
 		"lower a mark":            `UPDATE scopes SET token = token - 1`,
@@ -126,6 +131,8 @@ func TestSchemaRefuses(t *testing.T) {
 		"lower the list":          `UPDATE guard_list SET version = version - 1`,
 		"forget the list":         `DELETE FROM guard_list`,
 		"replace the list":        `INSERT OR REPLACE INTO guard_list VALUES (1, 1)`,
+		"another's claim":         `UPDATE claims SET holder = 'bob'`,
+		"claim again":             `INSERT OR REPLACE INTO claims SELECT job, slot, 'bob', '', claimed, keep_until FROM claims`,
 		"change a verdict":        `UPDATE outcomes SET verdict = 2`,
 		"an unknown way to write": `UPDATE scopes SET writes = 'fast'`,
 	} {

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	codes "modernc.org/sqlite/lib"
@@ -27,7 +28,8 @@ func (s *Store) Transact(ctx context.Context, tx *state.Tx) error {
 	}
 	defer w.end()
 
-	a := &asked{guards: tx.Guards, objects: tx.Keys, uploads: tx.Uploads, retries: tx.Retries, attempts: tx.Attempts, lines: tx.Lines, absent: tx.Absent}
+	a := &asked{guards: tx.Guards, objects: tx.Keys, slots: tx.Slots, uploads: tx.Uploads,
+		retries: slices.Concat(state.RecordsOf(tx.Requests), tx.Retries), attempts: tx.Attempts, lines: tx.Lines, absent: tx.Absent}
 	for _, l := range tx.Scopes {
 		a.scopes = append(a.scopes, l.Scope)
 	}

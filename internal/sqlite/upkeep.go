@@ -89,6 +89,7 @@ const (
 	oldOutcomesSQL = `DELETE FROM outcomes WHERE id IN (SELECT id FROM outcomes WHERE id < ? AND at < ? LIMIT ?)`
 	oldRetriesSQL  = `DELETE FROM retries WHERE id IN (SELECT id FROM retries WHERE at < ? LIMIT ?)`
 	oldUploadsSQL  = `DELETE FROM uploads WHERE id IN (SELECT id FROM uploads WHERE completed = 1 AND changed < ? LIMIT ?)`
+	oldClaimsSQL   = `DELETE FROM claims WHERE (job, slot) IN (SELECT job, slot FROM claims WHERE keep_until < ? LIMIT ?)`
 	oldProxiesSQL  = `DELETE FROM proxies WHERE id IN (SELECT id FROM proxies WHERE seen < ? LIMIT ?)`
 	oldPlacesSQL   = `DELETE FROM places WHERE turn IN (SELECT turn FROM places WHERE until <= ? LIMIT ?)`
 )
@@ -104,6 +105,7 @@ func (s *Store) Maintain(ctx context.Context, keep time.Duration) error {
 		{oldOutcomesSQL, []any{idsBefore(cut), cut.UnixMicro(), dropped}},
 		{oldRetriesSQL, []any{cut.UnixMicro(), dropped}},
 		{oldUploadsSQL, []any{cut.UnixMicro(), dropped}},
+		{oldClaimsSQL, []any{s.now().UnixMicro(), dropped}},
 		{oldProxiesSQL, []any{cut.UnixMicro(), dropped}},
 		{oldPlacesSQL, []any{s.now().UnixMicro(), dropped}},
 	}

@@ -22,6 +22,7 @@ const (
 	scopeSQL  = `SELECT ` + scopeColumns + ` FROM scopes WHERE scope = ?`
 	objectSQL = `SELECT ` + objectColumns + ` FROM objects WHERE bucket = ? AND key = ?`
 	uploadSQL = `SELECT ` + uploadColumns + ` FROM uploads WHERE id = ?`
+	claimSQL  = `SELECT ` + claimColumns + ` FROM claims WHERE job = ? AND slot = ?`
 	retrySQL  = `SELECT result FROM retries WHERE id = ?`
 	// referencedSQL must ask as the partial index does: completed = 0.
 	referencedSQL = `SELECT EXISTS (SELECT 1 FROM objects WHERE attempt = ?1)
@@ -35,6 +36,7 @@ type asked struct {
 	guards   []fence.GuardID
 	scopes   []fence.Scope
 	objects  []object.Ref
+	slots    []state.Slot
 	uploads  []string
 	retries  []state.RetryID
 	attempts []uuid.UUID
@@ -43,7 +45,7 @@ type asked struct {
 }
 
 func (a *asked) statements() int {
-	return len(a.guards) + len(a.scopes) + len(a.objects) + len(a.uploads) + len(a.retries) + len(a.attempts) + len(a.lines)
+	return len(a.guards) + len(a.scopes) + len(a.objects) + len(a.slots) + len(a.uploads) + len(a.retries) + len(a.attempts) + len(a.lines)
 }
 
 // optional reads a row that may be missing.
@@ -67,6 +69,7 @@ func (c *session) view(a *asked, now time.Time) (*state.View, error) {
 		Scopes:     make(map[fence.Scope]state.Scope, len(a.scopes)),
 		Missed:     map[fence.Scope]bool{},
 		Objects:    make(map[object.Ref]*state.Object, len(a.objects)),
+		Claims:     make(map[state.Slot]*state.Claim, len(a.slots)),
 		Uploads:    make(map[string]*state.Upload, len(a.uploads)),
 		Retries:    make(map[state.RetryID][]byte, len(a.retries)),
 		Referenced: make(map[uuid.UUID]bool, len(a.attempts)),
@@ -94,6 +97,14 @@ func (c *session) view(a *asked, now time.Time) (*state.View, error) {
 			return nil, err
 		} else if found {
 			v.Objects[ref] = &o
+		}
+	}
+	for _, slot := range a.slots {
+		cl, found, err := optional(c, claimSQL, scanClaim, slot.Job, slot.Name)
+		if err != nil {
+			return nil, err
+		} else if found {
+			v.Claims[slot] = &cl
 		}
 	}
 	for _, id := range a.uploads {
@@ -142,7 +153,8 @@ func (c *session) guardList() (version int64, list []fence.Guard, err error) {
 
 // Read answers one Query; see [state.Transactor].
 func (s *Store) Read(ctx context.Context, q state.Query) (v *state.View, err error) {
-	a := &asked{guards: q.Guards, scopes: q.Scopes, objects: q.Objects, uploads: q.Uploads, attempts: q.Attempts, lines: q.Lines, absent: q.Absent}
+	a := &asked{guards: q.Guards, scopes: q.Scopes, objects: q.Objects, slots: q.Slots, uploads: q.Uploads,
+		attempts: q.Attempts, lines: q.Lines, absent: q.Absent}
 	err = s.reading(ctx, a.statements() > 1, func(c *session) error {
 		v, err = c.view(a, s.now())
 		return err

@@ -77,14 +77,48 @@ type Upload struct {
 	Size      int64
 }
 
-// RetryID identifies a client's request over its retries: a hash of credential,
-// method, target, the client's own id and the body's digest.
+// RetryID identifies a client's request over its retries, by a hash. It either
+// covers everything that the request is (ids that SDKs choose for each request),
+// or credential and Idempotency-Key alone; then the result says what the request
+// was, and the id is locked (Tx.Requests).
 type RetryID [32]byte
 
 // Retry remembers the answer of a request that committed.
 type Retry struct {
 	ID     RetryID
 	Result []byte
+}
+
+// Request is a request that was named with an Idempotency-Key: ID is of its
+// record, Items are of what it does one by one. All are found for as long as they
+// are kept.
+type Request struct {
+	ID    RetryID
+	Items []RetryID
+}
+
+// RecordsOf lists the records of requests and of their items.
+func RecordsOf(requests []Request) []RetryID {
+	var ids []RetryID
+	for _, r := range requests {
+		ids = append(append(ids, r.ID), r.Items...)
+	}
+	return ids
+}
+
+// Slot is one scheduled run of a job.
+type Slot struct {
+	Job, Name string
+}
+
+// Claim says whose a slot is. It never changes.
+type Claim struct {
+	Slot
+	// Holder is the access key that claimed it, Owner the label that it gave.
+	Holder, Owner string
+	At            time.Time
+	// KeepUntil is when it may be forgotten.
+	KeepUntil time.Time
 }
 
 // Garbage is a physical key that was seen unreferenced below the horizon, so

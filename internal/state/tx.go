@@ -45,7 +45,14 @@ type Tx struct {
 	Try bool
 	// Keys are locked exclusively and their objects read. No key twice.
 	Keys []object.Ref
-	// Uploads and Retries are read; the keys they belong to must be in Keys.
+	// Slots are locked exclusively and their claims read. No slot twice.
+	Slots []Slot
+	// Requests are the named requests that the transaction acts for: locked
+	// exclusively. Two of one name that write to different keys have no other lock in
+	// common. None twice.
+	Requests []Request
+	// Uploads and Retries are read; the keys they belong to must be in Keys. Retries
+	// older than yesterday may not be found.
 	Uploads []string
 	Retries []RetryID
 	// Attempts asks which of these ids an object or an open upload refers to.
@@ -74,12 +81,14 @@ type View struct {
 	// GuardVersion and GuardList are set where the transaction locked the list.
 	GuardVersion int64
 	GuardList    []fence.Guard
-	// Guards, Scopes, Objects, Uploads and Retries have what was asked for and
-	// exists. Use [View.Scope] for a scope that may have no row.
+	// Guards, Scopes, Objects, Claims, Uploads and Retries (those of Requests too)
+	// have what was asked for and exists. Use [View.Scope] for a scope that may have
+	// no row.
 	Guards  map[fence.GuardID]fence.Guard
 	Scopes  map[fence.Scope]Scope
 	Missed  map[fence.Scope]bool
 	Objects map[object.Ref]*Object
+	Claims  map[Slot]*Claim
 	Uploads map[string]*Upload
 	Retries map[RetryID][]byte
 	// Referenced are the asked Attempts that something refers to.
@@ -109,7 +118,10 @@ type Changes struct {
 	DropObjects []object.Ref
 	PutUploads  []Upload
 	DropUploads []string
-	Retries     []Retry
+	// Claims and Retries are inserted; where one stands already nothing is written
+	// at all.
+	Claims  []Claim
+	Retries []Retry
 	// PutGuards inserts (ID zero: the driver assigns the next and sets it in
 	// place) or replaces; any change of guards raises the list's version.
 	PutGuards  []*fence.Guard
@@ -126,7 +138,7 @@ type Changes struct {
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
 	return len(c.Scopes)+len(c.PutObjects)+len(c.DropObjects)+len(c.PutUploads)+len(c.DropUploads)+
-		len(c.Retries)+len(c.PutGuards)+len(c.DropGuards)+len(c.AddGarbage)+len(c.DropGarbage)+len(c.DropPlaces) == 0
+		len(c.Claims)+len(c.Retries)+len(c.PutGuards)+len(c.DropGuards)+len(c.AddGarbage)+len(c.DropGarbage)+len(c.DropPlaces) == 0
 }
 
 // Query is what a read asks for. Its view is one moment of committed state that
@@ -135,6 +147,7 @@ type Query struct {
 	Guards   []fence.GuardID
 	Scopes   []fence.Scope
 	Objects  []object.Ref
+	Slots    []Slot
 	Uploads  []string
 	Attempts []uuid.UUID
 	// Lines and Absent as in a [Tx].
@@ -206,6 +219,9 @@ type State interface {
 	// ListScopes returns up to limit scopes whose written form begins with
 	// prefix and lies above after, ordered bytewise by written form.
 	ListScopes(ctx context.Context, prefix, after string, limit int) ([]Scope, time.Time, error)
+	// ListClaims returns up to limit claims of a job, in descending bytewise order of
+	// their slots: those below a slot's name, where before is not empty.
+	ListClaims(ctx context.Context, job, before string, limit int) ([]Claim, error)
 	// ListGarbage returns up to limit entries of a bucket found before a time of
 	// the database's clock, oldest first.
 	ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]Garbage, error)
@@ -234,8 +250,8 @@ type State interface {
 	// ForgetProxy removes a proxy that has stopped for good.
 	ForgetProxy(ctx context.Context, proxy uuid.UUID) error
 	// Maintain drops outcomes, retries and completed uploads older than keep,
-	// proxies not seen for as long, and places that have lapsed, and prepares
-	// partitions. Safe to run anywhere, any time.
+	// proxies not seen for as long, places that have lapsed and claims past their
+	// KeepUntil, and prepares partitions. Safe to run anywhere, any time.
 	Maintain(ctx context.Context, keep time.Duration) error
 
 	// Check fails with ErrSchema, naming the remedy, unless the schema is the one

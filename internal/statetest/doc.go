@@ -4,9 +4,9 @@
 //
 // The suites rise in strength: single records, then marks and counters (F1,
 // F2), locks, decisions under locks that others want (F4, F10), lost answers,
-// lists, guards, lines of waiters, upkeep, and last a property test that runs random transactions
-// on the driver and on the in-memory reference and compares everything that can
-// be seen.
+// claims and named requests, lists, guards, lines of waiters, upkeep, and last a
+// property test that runs random transactions on the driver and on the in-memory
+// reference and compares everything that can be seen.
 //
 // Wherever two handles on one state can be had, the concurrent suites go
 // through both.

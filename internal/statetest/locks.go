@@ -21,6 +21,8 @@ func testLocks(t *testing.T, s Subject) {
 	b := newBucket()
 	guards := addGuards(t, st, "s3://"+newBucket()+"/", "s3://"+newBucket()+"/")
 	sc, other := scopeOf(b, "one/"), scopeOf(b, "two/")
+	slot, otherSlot := state.Slot{Job: b, Name: "1"}, state.Slot{Job: b, Name: "2"}
+	request, otherRequest := state.RetryID([]byte(b + "......................")[:32]), state.RetryID([]byte(b + ",,,,,,,,,,,,,,,,,,,,,,")[:32])
 	key, otherKey := object.Ref{Bucket: b, Key: "one/k"}, object.Ref{Bucket: b, Key: "one/l"}
 	guardTx := func(i int, m state.Mode) state.Tx {
 		return state.Tx{Guards: []fence.GuardID{guards[i].ID}, GuardMode: m}
@@ -37,6 +39,11 @@ func testLocks(t *testing.T, s Subject) {
 		{"scope: another one", state.Tx{Scopes: exclusive(sc)}, state.Tx{Scopes: exclusive(other)}, false},
 		{"key: the same", state.Tx{Scopes: shared(sc), Keys: []object.Ref{key}}, state.Tx{Scopes: shared(sc), Keys: []object.Ref{key}}, true},
 		{"key: another one", state.Tx{Scopes: shared(sc), Keys: []object.Ref{key}}, state.Tx{Scopes: shared(sc), Keys: []object.Ref{otherKey}}, false},
+		{"slot: the same", state.Tx{Slots: []state.Slot{slot}}, state.Tx{Slots: []state.Slot{slot}}, true},
+		{"slot: another one", state.Tx{Slots: []state.Slot{slot}}, state.Tx{Slots: []state.Slot{otherSlot}}, false},
+		{"request: the same, for other keys", state.Tx{Scopes: shared(sc), Keys: []object.Ref{key}, Requests: []state.Request{{ID: request}}},
+			state.Tx{Scopes: shared(sc), Keys: []object.Ref{otherKey}, Requests: []state.Request{{ID: request}}}, true},
+		{"request: another one", state.Tx{Requests: []state.Request{{ID: request}}}, state.Tx{Requests: []state.Request{{ID: otherRequest}}}, false},
 		{"guard list", state.Tx{GuardList: true}, state.Tx{GuardList: true}, true},
 		{"guard: exclusive after shared", guardTx(0, 0), guardTx(0, state.Exclusive), true},
 		{"guard: shared after exclusive", guardTx(0, state.Exclusive), guardTx(0, state.Shared), true},
@@ -140,12 +147,15 @@ func testLocks(t *testing.T, s Subject) {
 		const workers, each = 8, 25
 		handles := s.handles(t)
 		scopes := make([]fence.Scope, 5)
-		keys := make([]object.Ref, 6)
+		keys, slots, requests := make([]object.Ref, 6), make([]state.Slot, 4), make([]state.RetryID, 4)
 		for i := range scopes {
 			scopes[i] = scopeOf(b, string(rune('p'+i))+"/")
 		}
 		for i := range keys {
 			keys[i] = object.Ref{Bucket: b, Key: string(rune('p'+i)) + "/k"}
+		}
+		for i := range slots {
+			slots[i], requests[i] = state.Slot{Job: b, Name: string(rune('p' + i))}, state.RetryID{1: byte(i)}
 		}
 		var g errgroup.Group
 		for w := range workers {
@@ -162,6 +172,12 @@ func testLocks(t *testing.T, s Subject) {
 					}
 					for _, i := range rng.Perm(len(keys))[:rng.IntN(5)] {
 						tx.Keys = append(tx.Keys, keys[i])
+					}
+					for _, i := range rng.Perm(len(slots))[:rng.IntN(3)] {
+						tx.Slots = append(tx.Slots, slots[i])
+					}
+					for _, i := range rng.Perm(len(requests))[:rng.IntN(3)] {
+						tx.Requests = append(tx.Requests, state.Request{ID: requests[i]})
 					}
 					if err := handles[rng.IntN(len(handles))].Transact(t.Context(), tx); err != nil {
 						return err

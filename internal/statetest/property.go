@@ -60,6 +60,7 @@ func sameView(t require.TestingT, want, got *state.View) {
 	same(t, want.Scopes, got.Scopes, "scopes")
 	same(t, want.Missed, got.Missed, "missed")
 	same(t, want.Objects, got.Objects, "objects")
+	same(t, want.Claims, got.Claims, "claims")
 	same(t, want.Uploads, got.Uploads, "uploads")
 	same(t, want.Retries, got.Retries, "retries")
 	same(t, want.Referenced, got.Referenced, "referenced")
@@ -72,6 +73,8 @@ type world struct {
 	refs     [][]object.Ref // by scope
 	uploads  []string
 	retries  []state.RetryID
+	requests []state.RetryID
+	slots    []state.Slot
 	garbage  []string
 	attempts []uuid.UUID // all that were written
 }
@@ -89,6 +92,8 @@ func newWorld(bucket string) *world {
 	for i := range 3 {
 		w.uploads = append(w.uploads, fmt.Sprintf("%s-%d", bucket, i))
 		w.retries = append(w.retries, state.RetryID([]byte(fmt.Sprintf("%-31s%d", bucket, i))))
+		w.requests = append(w.requests, state.RetryID([]byte(fmt.Sprintf("%-31s%c", bucket, 'a'+i))))
+		w.slots = append(w.slots, state.Slot{Job: bucket, Name: string(rune('a' + i))})
 		w.garbage = append(w.garbage, fmt.Sprintf("g%d", i))
 	}
 	return w
@@ -160,7 +165,27 @@ func (w *world) draw(rt *rapid.T) (tx state.Tx, c state.Changes, fail error) {
 		}
 		if rapid.IntRange(0, 3).Draw(rt, "retry") == 0 {
 			id := rapid.SampledFrom(w.retries).Draw(rt, "retry id")
-			c.Retries = []state.Retry{{ID: id, Result: []byte{byte(len(w.attempts))}}}
+			c.Retries = append(c.Retries, state.Retry{ID: id, Result: []byte{byte(len(w.attempts))}})
+		}
+	}
+	for _, slot := range w.slots {
+		switch rapid.IntRange(0, 3).Draw(rt, "slot") {
+		case 0:
+			tx.Slots = append(tx.Slots, slot)
+			cl := claimOf(slot.Job, slot.Name, fmt.Sprint(len(w.attempts)))
+			cl.At = moment(rapid.IntRange(0, 1).Draw(rt, "claimed"))
+			c.Claims = append(c.Claims, cl)
+		case 1:
+			tx.Slots = append(tx.Slots, slot)
+		}
+	}
+	for _, id := range w.requests {
+		switch rapid.IntRange(0, 5).Draw(rt, "request") {
+		case 0:
+			tx.Requests = append(tx.Requests, state.Request{ID: id})
+			c.Retries = append(c.Retries, state.Retry{ID: id, Result: []byte{byte(len(w.attempts))}})
+		case 1:
+			tx.Requests = append(tx.Requests, state.Request{ID: id})
 		}
 	}
 	for _, physical := range w.garbage {
@@ -182,7 +207,7 @@ func (w *world) draw(rt *rapid.T) (tx state.Tx, c state.Changes, fail error) {
 // compare compares everything that can be seen of the world.
 func (w *world) compare(rt *rapid.T, got, want state.State) {
 	ctx := rt.Context()
-	q := state.Query{Scopes: w.scopes, Uploads: w.uploads, Attempts: w.attempts}
+	q := state.Query{Scopes: w.scopes, Slots: w.slots, Uploads: w.uploads, Attempts: w.attempts}
 	for _, refs := range w.refs {
 		q.Objects = append(q.Objects, refs...)
 	}
@@ -214,6 +239,13 @@ func (w *world) compare(rt *rapid.T, got, want state.State) {
 	sg, _, err := got.ListScopes(ctx, "s3://"+w.bucket+"/", "", limit)
 	require.NoError(rt, err)
 	same(rt, sw, sg, "ListScopes")
+
+	below := rapid.SampledFrom([]string{"", "b", "c"}).Draw(rt, "below")
+	cw, err := want.ListClaims(ctx, w.bucket, below, limit)
+	require.NoError(rt, err)
+	cg, err := got.ListClaims(ctx, w.bucket, below, limit)
+	require.NoError(rt, err)
+	same(rt, cw, cg, "ListClaims below %q limit %d", below, limit)
 
 	before := moment(rapid.IntRange(0, 4).Draw(rt, "before"))
 	gw, err := want.ListGarbage(ctx, w.bucket, before, limit)

@@ -35,6 +35,8 @@ func Run(t *testing.T, fresh func(testing.TB) Subject) {
 		{"locks", testLocks},
 		{"decisions", testDecisions},
 		{"outcomes", testOutcomes},
+		{"claims", testClaims},
+		{"requests", testRequests},
 		{"lists", testLists},
 		{"guards", testGuards},
 		{"places", testPlaces},

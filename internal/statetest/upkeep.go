@@ -20,6 +20,7 @@ func testUpkeep(t *testing.T, s Subject) {
 		tx         uuid.UUID
 		retry      state.RetryID
 		open, done state.Upload
+		claim      state.Slot
 		proxy      uuid.UUID
 	}
 	object1 := small(sc, "k", 1)
@@ -27,16 +28,22 @@ func testUpkeep(t *testing.T, s Subject) {
 		k := kit{tx: state.NewID(), retry: state.RetryID([]byte((name + "................................")[:32])), proxy: uuid.New()}
 		k.open, k.done = upload(sc, "k", name+"-open"), upload(sc, "k", name+"-done")
 		k.done.Completed = true
+		k.claim = state.Slot{Job: name, Name: "slot"}
+		now := read(t, st, state.Query{}).Now
 		row := state.NewScope(sc, fence.Sealed)
 		row.Mark.Token = 1
-		write(t, st, &state.Tx{ID: k.tx, Scopes: exclusive(sc), Keys: []object.Ref{object1.Ref}}, state.Changes{
+		write(t, st, &state.Tx{ID: k.tx, Scopes: exclusive(sc), Keys: []object.Ref{object1.Ref}, Slots: []state.Slot{k.claim}}, state.Changes{
 			Scopes: []state.Scope{row}, PutObjects: []state.Object{object1},
 			PutUploads: []state.Upload{k.open, k.done}, Retries: []state.Retry{{ID: k.retry, Result: []byte("r")}},
+			Claims:     []state.Claim{{Slot: k.claim, Holder: "ann", At: now, KeepUntil: now.Add(72 * time.Hour)}},
 			AddGarbage: []state.Garbage{{Bucket: sc.Bucket(), Physical: name, Found: moment(1)}},
 		})
 		_, _, err := st.RenewGuards(t.Context(), k.proxy, 1, -1)
 		require.NoError(t, err)
 		return k
+	}
+	claimed := func(k kit) bool {
+		return read(t, st, state.Query{Slots: []state.Slot{k.claim}}).Claims[k.claim] != nil
 	}
 	kept := func(k kit) (retry, done, proxy bool) {
 		tx := newTx(func(v *state.View) (state.Changes, error) {
@@ -63,6 +70,8 @@ func testUpkeep(t *testing.T, s Subject) {
 	got, err := verdict(t.Context(), st, old.tx)
 	require.NoError(t, err)
 	require.Equal(t, state.Committed, got)
+	require.NoError(t, st.Maintain(t.Context(), 0))
+	require.True(t, claimed(old), "a claim says itself how long it is kept")
 
 	if s.Advance == nil {
 		t.Skip("this state's clock cannot be moved")
@@ -80,6 +89,9 @@ func testUpkeep(t *testing.T, s Subject) {
 	got, err = verdict(t.Context(), st, old.tx)
 	require.NoError(t, err)
 	require.Equal(t, state.Aborted, got, "outcomes are dropped as well; keep must outlast every Resolve")
+
+	require.False(t, claimed(old))
+	require.True(t, claimed(young))
 
 	same(t, &object1, seen(t, st, object1.Ref))
 	require.Equal(t, fence.Token(1), scopeSeen(t, st, sc).Mark.Token, "marks stay (F1)")
