@@ -23,7 +23,7 @@ var rooms = map[string]room{
 	"internal/auth":    {[]string{"internal/fence"}, "a principal may carry scope and token; how it was verified is not its matter"},
 	"internal/session": {[]string{"internal/auth", "internal/fence"}, "what a session carries is sealed and opened here; who judges it, and who asked over which API, is not its matter"},
 	"internal/events":  {[]string{"internal/fence"}, "one vocabulary of what happened; who looks at it is not its matter"},
-	"internal/state":   {[]string{"internal/fence", "internal/object"}, "records and one transaction contract: drivers and rules meet here, neither is known"},
+	"internal/state":   {[]string{"internal/events", "internal/fence", "internal/object"}, "records and one transaction contract: drivers and rules meet here, neither is known; what happened has one vocabulary, recorded or not"},
 	"internal/guarded": {[]string{"internal/fence", "internal/object", "internal/state"}, "the seat of a way to write: it knows no way in particular"},
 
 	"internal/memory":   {driver, "a driver has statements and no rules"},
@@ -56,7 +56,7 @@ var rooms = map[string]room{
 	"internal/pgtest/with": {[]string{"internal/pgtest"}, "it only lends the helper's server to a command"},
 	"internal/storetest":   {[]string{"internal/testserver"}, "an independent store shares no code with this product"},
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
-	"internal/statetest":   {[]string{"internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
+	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
 	"e2e":                  {nil, "black box: it sees what users see"},
 }
 

@@ -20,6 +20,7 @@ const (
 	guardLock
 	scopeLock
 	keyLock
+	eventLock
 )
 
 // lockName names one lock; the fields that its kind does not use are zero.
@@ -62,6 +63,9 @@ func wants(tx *state.Tx) []want {
 	}
 	for _, k := range tx.Keys {
 		ws = append(ws, want{lockName{kind: keyLock, key: k}, state.Exclusive, false})
+	}
+	if tx.EventLog {
+		ws = append(ws, want{lockName{kind: eventLock}, state.Exclusive, false})
 	}
 	slices.SortFunc(ws, func(a, b want) int { return compareLocks(a.name, b.name) })
 	return ws

@@ -19,6 +19,7 @@ const (
 	guardColumns  = `id, pattern, writes, tokens, issuer, max_jump, state, created, lock_delay_ns`
 	scopeColumns  = `scope, generation, token, writes, epoch, horizon, epoch_since, holder, owner, granted, lease_until, ttl_ns, ticket`
 	objectColumns = `bucket, key, scope, token, attempt, physical, size, etag, modified, attributes`
+	eventColumns  = `id, at, kind, scope, bucket, key, guard, token, highest, count, details`
 	uploadColumns = `id, bucket, key, scope, token, generation, creator, attempt, physical, upstream, initiated, attributes, completed, digest, etag, size`
 )
 
@@ -124,6 +125,20 @@ func scanUpload(rows pgx.Rows) (*state.Upload, error) {
 		return nil, err
 	}
 	return u, unpackAttributes(attributes, &u.Attributes)
+}
+
+func scanEvent(rows pgx.Rows) (e state.Event, err error) {
+	var scope, key, guard, details []byte
+	if err = rows.Scan(&e.ID, &e.Time, (*string)(&e.Kind), &scope, &e.Bucket, &key, &guard, &e.Token, &e.Highest, &e.Count, &details); err != nil {
+		return e, err
+	}
+	e.Time, e.Key, e.Guard = e.Time.UTC(), string(key), string(guard)
+	if len(scope) > 0 {
+		if e.Scope, err = parseScope(scope); err != nil {
+			return e, err
+		}
+	}
+	return e, e.SetDetails(details)
 }
 
 func scanUUID(rows pgx.Rows) (id uuid.UUID, err error) {

@@ -43,6 +43,7 @@ func advance(t testing.TB, dsn string, d time.Duration) {
 		`UPDATE outcomes SET day = day - $1::int`,
 		`UPDATE retries SET day = day - $1::int`,
 		`UPDATE uploads SET changed = changed - make_interval(days => $1)`,
+		`UPDATE events SET day = day - $1::int`,
 		`UPDATE proxies SET seen = seen - make_interval(days => $1)`,
 		`UPDATE places SET since = since - make_interval(days => $1), until = until - make_interval(days => $1)`,
 	} {
