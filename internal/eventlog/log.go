@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,10 +98,19 @@ func New(st State, o Options) *Log {
 	return l
 }
 
+// recorded says of which kinds events are recorded: of all, those of later
+// versions too, but one.
+func recorded(k events.Kind) bool { return k != events.Renewed }
+
+// Kinds lists the kinds that this version knows and records.
+func Kinds() []events.Kind {
+	return slices.DeleteFunc(events.Kinds(), func(k events.Kind) bool { return !recorded(k) })
+}
+
 // Observe takes an event to be recorded. It waits for nothing but a mutex that is
 // held for a moment.
 func (l *Log) Observe(ctx context.Context, e events.Event) {
-	if e.Kind == events.Renewed {
+	if !recorded(e.Kind) {
 		return
 	}
 	r := row{Event: state.Event{Event: e, Count: 1}, seen: time.Now()}

@@ -10,16 +10,17 @@
 //
 // Who may do what: lock on the scope to acquire, renew and release; admin on
 // it to take by force, raise and reset; admin on all keys of a pattern to change
-// its guard. Lists show what the caller may see, checks and fenced credentials are
-// for whoever has some right on the scope. Rights are checked before anything is
-// looked up, so that refusals tell nothing. Fenced credentials act, here as
-// everywhere, for the credential that asked for them: the locks that they take are
-// its locks. The token that they carry is for S3 requests and plays no part here.
+// its guard. Lists, and the event log, show what the caller may see, checks and
+// fenced credentials are for whoever has some right on the scope. Rights are
+// checked before anything is looked up, so that refusals tell nothing. Fenced
+// credentials act, here as everywhere, for the credential that asked for them: the
+// locks that they take are its locks. The token that they carry is for S3 requests
+// and plays no part here.
 //
 // Errors are {"code","message","request_id"} with what a program may need beside
 // it; statuses and codes stand in one table (errors.go). 5xx say whether the call
 // may have taken effect: 503 says it did not, 504 (OutcomeUnknown) that it may.
 //
 // This package decides nothing about locks or guards: it reads requests, asks
-// packages locks and guards, and writes answers.
+// packages locks, guards and eventlog, and writes answers.
 package lockapi

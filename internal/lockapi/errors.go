@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/eventlog"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/locks"
@@ -74,6 +75,7 @@ var answers = []answer{
 	{err: auth.ErrExpired, status: http.StatusBadRequest, code: "ExpiredToken"},
 	{err: sigv4.ErrAnonymous, status: http.StatusForbidden, code: "AccessDenied"},
 
+	{err: eventlog.ErrCrowded, status: http.StatusServiceUnavailable, code: "SlowDown"},
 	{err: state.ErrBusy, status: http.StatusServiceUnavailable, code: "SlowDown"},
 	{err: state.ErrUnavailable, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
 	{err: guards.ErrLeaseOver, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},

@@ -241,7 +241,6 @@ func TestBadRequests(t *testing.T) {
 		{"unclean path", "POST", "/-/v1//guards", `{}`, 404, "NoSuchCall", ""},
 		{"method", "PUT", "/-/v1/guards", `{}`, 405, "MethodNotAllowed", "PUT"},
 		{"later", "POST", "/-/v1/claims", `{}`, 501, "NotImplemented", "claims"},
-		{"later", "GET", "/-/v1/events", ``, 501, "NotImplemented", "events"},
 		{"too large", "POST", acquire, `{"owner":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "EntityTooLarge", ""},
 		{"limit", "GET", "/-/v1/locks?limit=0", ``, 400, "BadRequest", "limit"},
 	} {

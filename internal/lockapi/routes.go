@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/eventlog"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/locks"
@@ -42,6 +43,7 @@ func (s *server) routes() []route {
 		{http.MethodDelete, "guards", "remove a guard: pattern", s.removeGuard, guardTime, false},
 		{http.MethodGet, "scopes", "as locks", s.list, callTime, false},
 		{http.MethodPost, "scopes/raise", "raise a mark: scope, to, reason", s.raise, callTime, false},
+		{http.MethodGet, "events", "what happened: ?after, ?prefix, ?kind, ?since, ?limit, ?wait", s.events, callTime + eventlog.MaxWait, false},
 		{http.MethodPost, "scopes/reset", "begin a new generation (external issuers): scope, reason", s.reset, callTime, false},
 	}
 	index := make([]map[string]string, 0, len(list))
@@ -52,7 +54,7 @@ func (s *server) routes() []route {
 		return http.StatusOK, map[string]any{"service": "s3fence", "calls": index}, nil
 	}, callTime, true})
 	for _, r := range []struct{ method, path string }{
-		{http.MethodPost, "claims"}, {http.MethodGet, "events"},
+		{http.MethodPost, "claims"},
 	} {
 		list = append(list, route{r.method, r.path, "", func(*call) (int, any, error) {
 			return 0, nil, fmt.Errorf("%w: %s", errNotBuilt, r.path)
