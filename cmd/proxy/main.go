@@ -65,8 +65,9 @@ however late it arrives.
 See it happen, with nothing else installed:   s3fence demo
 Try it with your own clients:                 s3fence dev
 
-Commands that talk to a proxy (lock, credentials, guard, scope) find it by S3FENCE_ENDPOINT or
-AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS tools would use.
+Commands that talk to a proxy (lock, credentials, guard, scope, events) find it by
+S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS
+tools would use.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 lock held or wait over, 4 lock lost or
 token stale, 5 service unreachable.`,
@@ -77,7 +78,7 @@ token stale, 5 service unreachable.`,
 	})
 	parent(root,
 		newDev(), newDemo(), newDemoWorker(), newServe(), newMigrate(), newConfig(), newVersion(),
-		newLock(), newCredentials(), newGuard(), newScope())
+		newLock(), newCredentials(), newGuard(), newScope(), newEvents())
 	return root
 }
 

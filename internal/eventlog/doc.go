@@ -19,10 +19,10 @@
 //
 // What a client can repeat at will (refusals, renewals of a lost lease, reads of a
 // lost object) is written when it first happens; what follows and is alike is
-// summed up for a while and then written as one row with a count. Each scope, and
-// each process, adds such rows at a bounded rate only; beyond it rows stand for
-// events that differ, and say so (state.Event.Suppressed). No refusal is left
-// uncounted while the process lives.
+// summed up, for a moment at first and longer the longer it goes on, and then
+// written as one row with a count. Each scope, and each process, adds such rows at
+// a bounded rate only; beyond it rows stand for events that differ, and say so
+// (state.Event.Suppressed). No refusal is left uncounted while the process lives.
 //
 // Renewals that succeed are not recorded: there are too many, and they change
 // nothing that is not told otherwise.

@@ -124,8 +124,8 @@ func (l *Log) Observe(ctx context.Context, e events.Event) {
 	if repeatable(e.Kind) {
 		if l.repeats.add(&r, len(l.queue) < maxRepeated) {
 			l.push(&r)
-		} else if len(l.queue) == 0 {
-			l.signal(l.wake) // somebody has to look at the sums
+		} else {
+			l.signal(l.wake) // the sum may be due
 		}
 		return
 	}

@@ -12,8 +12,12 @@ import (
 )
 
 const (
-	// window is how long events that are alike are summed up.
-	window = 10 * time.Second
+	// firstWindow is how long events that are alike are summed up at first, so that
+	// few are counted soon; for events of a scope that differ it is coarseWindow. It
+	// doubles with each row up to lastWindow, while they go on.
+	firstWindow  = flushEvery
+	coarseWindow = sweepEvery
+	lastWindow   = 10 * time.Second
 	// maxSums bounds the sums, and the scopes whose rate is known.
 	maxSums = 1024
 	// A scope adds rows for single events, and for those that are alike, at the rate
@@ -68,7 +72,14 @@ func (r *row) alike(g grain) alike {
 type sum struct {
 	row
 	first time.Time
-	until time.Time
+	// next is when the next row may be written, window the time from that one to the
+	// one after it.
+	next   time.Time
+	window time.Duration
+}
+
+func newSum(now time.Time, window time.Duration) *sum {
+	return &sum{next: now.Add(window), window: window}
 }
 
 // add counts one event more, or those of another sum.
@@ -147,7 +158,7 @@ func (p *repeats) add(r *row, room bool) bool {
 		return false
 	}
 	if room && len(p.sums) < maxSums && p.allow(same, r, r.seen) {
-		p.sums[key] = &sum{until: r.seen.Add(window)}
+		p.sums[key] = newSum(r.seen, firstWindow)
 		return true
 	}
 	p.coarser(same, r, r.seen, r.seen)
@@ -163,7 +174,7 @@ func (p *repeats) coarser(g grain, r *row, first, now time.Time) {
 			if len(p.sums) >= maxSums && g < whole {
 				continue
 			}
-			s = &sum{until: now.Add(window)}
+			s = newSum(now, coarseWindow)
 			p.sums[key] = s
 		}
 		s.add(r, first)
@@ -198,11 +209,10 @@ func (p *repeats) sweep(now time.Time, all bool, room func(more int) bool) (due 
 	var over []alike
 	for key, s := range p.sums {
 		switch {
-		case !all && now.Before(s.until):
-		case s.Count == 0:
-			delete(p.sums, key)
-		default:
+		case s.Count > 0 && (all || !now.Before(s.next)):
 			over = append(over, key)
+		case s.Count == 0 && (all || now.Sub(s.next) > lastWindow):
+			delete(p.sums, key)
 		}
 	}
 	slices.SortFunc(over, func(a, b alike) int { return cmp.Compare(a.grain, b.grain) })
@@ -216,12 +226,13 @@ func (p *repeats) sweep(now time.Time, all bool, room func(more int) bool) (due 
 				delete(p.sums, key)
 				continue
 			}
-			s.row, s.until = row{}, now.Add(window)
+			s.row, s.window = row{}, min(2*s.window, lastWindow)
+			s.next = now.Add(s.window)
 		case key.grain < whole:
 			delete(p.sums, key)
 			p.coarser(key.grain, &r, s.first, now)
 		default:
-			s.until = now.Add(window)
+			s.next = now.Add(coarseWindow)
 		}
 	}
 	for at, l := range p.rates {

@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"log/slog"
+	"time"
 )
 
 // Log is an Observer that writes one line per event: alarms as errors, losses
@@ -57,7 +58,7 @@ func attrs(e Event) []slog.Attr {
 	text("request_id", e.RequestID)
 	text("code", e.Code)
 	if e.After != 0 {
-		out = append(out, slog.Duration("after", e.After))
+		out = append(out, slog.Duration("after", e.After.Round(time.Millisecond)))
 	}
 	text("reason", e.Reason)
 	if !e.Time.IsZero() {
