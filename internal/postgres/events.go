@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,14 +64,15 @@ const (
    AND ($6::bytea = '' OR substring(scope FROM 1 FOR length($6)) = $6 OR substring(guard FROM 1 FOR length($6)) = $6
         OR key <> '' AND substring(convert_to('s3://' || bucket || '/', 'UTF8') || key FROM 1 FOR length($6)) = $6)`
 	firstEvents  = `SELECT ` + eventColumns + eventsWhere + ` ORDER BY id LIMIT $7`
-	latestEvents = `SELECT * FROM (SELECT ` + eventColumns + eventsWhere + ` ORDER BY id DESC LIMIT $7) AS e ORDER BY id`
+	latestEvents = `SELECT ` + eventColumns + eventsWhere + ` ORDER BY id DESC LIMIT $7`
 	highestEvent = `SELECT coalesce(max(id), 0) FROM events`
 	// givenEvent may be ahead of what is visible, never behind it.
 	givenEvent = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_id`
 )
 
-// ListEvents returns rows of the event log; see [state.State]. One snapshot.
-func (db *DB) ListEvents(ctx context.Context, q state.EventQuery) (state.EventPage, error) {
+// selectEvents is the statement for a query. Bounds that are not asked for are at
+// their extremes.
+func selectEvents(q *state.EventQuery) (sql string, args []any) {
 	before, since := int64(1<<63-1), pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.NegativeInfinity}
 	day := pgtype.Date{Valid: true, InfinityModifier: pgtype.NegativeInfinity}
 	if q.Before != 0 {
@@ -85,10 +87,16 @@ func (db *DB) ListEvents(ctx context.Context, q state.EventQuery) (state.EventPa
 	for _, k := range q.Kinds {
 		kinds = append(kinds, string(k))
 	}
-	sql := firstEvents
+	sql = firstEvents
 	if q.Latest {
 		sql = latestEvents
 	}
+	return sql, []any{q.After, before, day, since, kinds, []byte(q.Prefix), max(q.Limit, 0)}
+}
+
+// ListEvents returns rows of the event log; see [state.State]. One snapshot.
+func (db *DB) ListEvents(ctx context.Context, q state.EventQuery) (state.EventPage, error) {
+	sql, args := selectEvents(&q)
 	var rows []state.Event
 	var highest, given int64
 	err := db.flush(ctx, func(f *pipeline) {
@@ -98,13 +106,16 @@ func (db *DB) ListEvents(ctx context.Context, q state.EventQuery) (state.EventPa
 			e, err := scanEvent(r)
 			rows = append(rows, e)
 			return err
-		}, sql, q.After, before, day, since, kinds, []byte(q.Prefix), max(q.Limit, 0))
+		}, sql, args...)
 		f.query(func(r pgx.Rows) error { return r.Scan(&highest) }, highestEvent)
 		f.query(func(r pgx.Rows) error { return r.Scan(&given) }, givenEvent)
 		f.exec(commit)
 	})
 	if err != nil {
 		return state.EventPage{}, err
+	}
+	if q.Latest {
+		slices.Reverse(rows)
 	}
 	return q.Page(rows, highest, given), nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/s3fence/s3fence/internal/state"
@@ -19,7 +20,7 @@ const (
 	AND (? = '' OR substr(scope, 1, length(?)) = ? OR substr(guard, 1, length(?)) = ?
 		OR key <> x'' AND substr('s3://' || bucket || '/' || CAST(key AS TEXT), 1, length(?)) = ?)`
 	firstEventsSQL  = `SELECT id, ` + eventColumns + eventsWhereSQL + ` ORDER BY id LIMIT ?`
-	latestEventsSQL = `SELECT * FROM (SELECT id, ` + eventColumns + eventsWhereSQL + ` ORDER BY id DESC LIMIT ?) ORDER BY id`
+	latestEventsSQL = `SELECT id, ` + eventColumns + eventsWhereSQL + ` ORDER BY id DESC LIMIT ?`
 	highestEventSQL = `SELECT coalesce(max(id), 0) FROM events`
 	givenEventSQL   = `SELECT seq FROM sqlite_sequence WHERE name = 'events'`
 )
@@ -64,6 +65,9 @@ func (s *Store) ListEvents(ctx context.Context, q state.EventQuery) (page state.
 		// No row where none was ever given.
 		if err := c.one(givenEventSQL, nil, &given); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
+		}
+		if q.Latest {
+			slices.Reverse(rows)
 		}
 		page = q.Page(rows, highest, given)
 		return nil

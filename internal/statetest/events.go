@@ -237,7 +237,7 @@ func testEventsFollowed(t *testing.T, s Subject) {
 	require.NoError(t, g.Wait())
 	require.NoError(t, f.Wait())
 	for _, seen := range got {
-		require.Len(t, seen, writers*batches*perBatch)
+		require.Equal(t, writers*batches*perBatch, len(seen), "a row became visible behind the follower")
 		next := map[fence.Scope]fence.Token{}
 		for i, e := range seen {
 			if i > 0 {
