@@ -71,7 +71,15 @@ func (s *server) events(c *call) (int, any, error) {
 	}
 	list := make([]eventJSON, 0, len(page.Events))
 	for i := range page.Events {
-		list = append(list, eventOf(&page.Events[i]))
+		e := eventOf(&page.Events[i])
+		if !c.administers(&page.Events[i]) {
+			// Addresses of clients, and names of hosts, are for operators.
+			e.Remote = ""
+			if e.Kind == string(events.Dropped) {
+				e.Reason = ""
+			}
+		}
+		list = append(list, e)
 	}
 	return http.StatusOK, map[string]any{"events": list, "next": page.Next}, nil
 }
@@ -84,14 +92,31 @@ func (c *call) seesEvent(e *state.Event) bool {
 	case e.Kind == events.Dropped:
 		return true
 	case e.Guard != "":
-		p, err := fence.ParsePattern(e.Guard)
-		return err == nil && c.principal.MayUnder(auth.Admin, p.Bucket(), p.Literal())
 	case !e.Scope.IsZero():
 		return c.sees(e.Scope.Bucket(), e.Scope.Prefix())
 	case e.Bucket != "":
 		return c.sees(e.Bucket, e.Key)
 	}
-	return c.principal.MayUnder(auth.Admin, auth.Anywhere, "")
+	return c.administers(e)
+}
+
+// administers reports whether the caller has the right admin on what the event is
+// about; on everything where that is nothing in particular.
+func (c *call) administers(e *state.Event) bool {
+	bucket, prefix := auth.Anywhere, ""
+	switch {
+	case e.Guard != "":
+		p, err := fence.ParsePattern(e.Guard)
+		if err != nil {
+			return false
+		}
+		bucket, prefix = p.Bucket(), p.Literal()
+	case !e.Scope.IsZero():
+		bucket, prefix = e.Scope.Bucket(), e.Scope.Prefix()
+	case e.Bucket != "":
+		bucket, prefix = e.Bucket, e.Key
+	}
+	return c.principal.MayUnder(auth.Admin, bucket, prefix)
 }
 
 // eventParams are the parameters of the call, in the order in which errors list

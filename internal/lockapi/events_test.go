@@ -167,8 +167,9 @@ func TestEventsTellNobodyOfOthers(t *testing.T) {
 		{Kind: events.Refused, Bucket: "data", Key: "free/a", Code: "InvalidFencingToken", Token: 6},
 		{Kind: events.Refused, Bucket: "data", Key: "jobs/", Code: "InvalidFencingToken", Token: 7},
 		{Kind: events.Refused, Code: events.CodeStale, Token: 8},
-		{Kind: events.Dropped, Token: 9},
+		{Kind: events.Dropped, Token: 9, Reason: "from a-host"},
 	} {
+		e.Remote = "192.0.2.7"
 		w.told.Observe(t.Context(), e)
 	}
 	w.settled(9)
@@ -182,13 +183,19 @@ func TestEventsTellNobodyOfOthers(t *testing.T) {
 			status, body := w.signedGet(name, query)
 			require.Equal(t, 200, status, body)
 			var answer struct {
-				Events []struct{ Token int64 }
-				Next   int64
+				Events []struct {
+					Token          int64
+					Remote, Reason string
+				}
+				Next int64
 			}
 			require.NoError(t, json.Unmarshal([]byte(body), &answer))
 			var got []int64
 			for _, e := range answer.Events {
 				got = append(got, e.Token)
+				admin := name == "root" || name == "eve" && e.Token != 9
+				assert.Equal(t, admin, e.Remote != "", "addresses are for operators: %s, %d", name, e.Token)
+				assert.Equal(t, admin && e.Token == 9, e.Reason != "", "so are names of hosts: %s", name)
 			}
 			assert.Equal(t, want, got, name)
 			assert.Equal(t, int64(9), answer.Next)
