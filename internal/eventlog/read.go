@@ -8,10 +8,13 @@ import (
 	"github.com/s3fence/s3fence/internal/state"
 )
 
+// MaxPage is the most rows of one answer, MaxWait the longest wait for them.
 const (
-	// MaxPage is the most rows of one answer, MaxWait the longest wait for them.
 	MaxPage = 1000
 	MaxWait = 20 * time.Second
+)
+
+const (
 	// maxPages bounds what is read to fill one page: of very many rows a caller may
 	// see few.
 	maxPages = 20

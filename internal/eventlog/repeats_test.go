@@ -11,7 +11,6 @@ import (
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
-	"github.com/s3fence/s3fence/internal/state"
 )
 
 // The first refusal is seen at once, a few more are counted soon, what goes on is
@@ -176,7 +175,7 @@ func TestNothingStays(t *testing.T) {
 		w.log.mu.Lock()
 		assert.False(t, w.log.repeats.open())
 		w.log.mu.Unlock()
-		var got []state.Event = w.recorded()
+		got := w.recorded()
 		time.Sleep(time.Hour)
 		assert.Len(t, w.recorded(), len(got))
 	})

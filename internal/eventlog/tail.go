@@ -25,8 +25,11 @@ const (
 	maxWaiting = 256
 )
 
-// ErrCrowded: too many wait for events in this process. Ask again later.
-var ErrCrowded = errors.New("too many are waiting for events; ask again later")
+// Errors of this package.
+var (
+	// ErrCrowded: too many wait for events in this process. Ask again later.
+	ErrCrowded = errors.New("too many are waiting for events; ask again later")
+)
 
 // tail has the last rows of the log, for those who follow it: one question to the
 // state serves all of them.
