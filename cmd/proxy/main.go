@@ -65,8 +65,8 @@ however late it arrives.
 See it happen, with nothing else installed:   s3fence demo
 Try it with your own clients:                 s3fence dev
 
-Commands that talk to a proxy (lock, claim, check, credentials, guard, scope) find it
-by S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS
+Commands that talk to a proxy (lock, claim, check, credentials, guard, scope, events)
+find it by S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS
 tools would use.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 lock held, wait over or slot claimed, 4 lock
@@ -78,7 +78,7 @@ lost or token stale, 5 service unreachable.`,
 	})
 	parent(root,
 		newDev(), newDemo(), newDemoWorker(), newServe(), newMigrate(), newConfig(), newVersion(),
-		newLock(), newClaim(), newClaims(), newCheck(), newCredentials(), newGuard(), newScope())
+		newLock(), newClaim(), newClaims(), newCheck(), newCredentials(), newGuard(), newScope(), newEvents())
 	return root
 }
 

@@ -126,6 +126,10 @@ func TestUsage(t *testing.T) {
 		{"no credentials", []string{"lock", "list"}, []string{"S3FENCE_ENDPOINT=http://127.0.0.1:1"}, 1, `^$`, `no credentials: set AWS_ACCESS_KEY_ID`},
 		{"no token", []string{"lock", "renew", "s3://data/"}, nil, 2, `^$`, `no token is named`},
 		{"no reason", []string{"lock", "take", "s3://data/"}, nil, 2, `^$`, `needs --reason`},
+		{"no such since", []string{"events", "--since", "soon"}, nil, 2, `^$`, `--since "soon" is neither a duration`},
+		{"too many events", []string{"events", "--limit", "1001"}, nil, 2, `^$`, `--limit is 1001; it may be from 1 to 1000`},
+		{"no events to show", []string{"events", "--limit", "0"}, nil, 2, `^$`, `--limit is 0`},
+		{"nobody to follow", []string{"events", "--follow"}, []string{"S3FENCE_ENDPOINT=http://127.0.0.1:1", "AWS_ACCESS_KEY_ID=k", "AWS_SECRET_ACCESS_KEY=s"}, 5, `^$`, `^s3fence: service unreachable: [^\n]+\n$`},
 		{"bad pause", []string{"version"}, []string{"S3FENCE_PAUSE=BeforeCommit=stop"}, 1, `^$`, `S3FENCE_PAUSE`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

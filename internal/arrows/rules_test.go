@@ -23,7 +23,7 @@ var rooms = map[string]room{
 	"internal/auth":    {[]string{"internal/fence"}, "a principal may carry scope and token; how it was verified is not its matter"},
 	"internal/session": {[]string{"internal/auth", "internal/fence"}, "what a session carries is sealed and opened here; who judges it, and who asked over which API, is not its matter"},
 	"internal/events":  {[]string{"internal/fence"}, "one vocabulary of what happened; who looks at it is not its matter"},
-	"internal/state":   {[]string{"internal/fence", "internal/object"}, "records and one transaction contract: drivers and rules meet here, neither is known"},
+	"internal/state":   {[]string{"internal/events", "internal/fence", "internal/object"}, "records and one transaction contract: drivers and rules meet here, neither is known; what happened has one vocabulary, recorded or not"},
 	"internal/guarded": {[]string{"internal/fence", "internal/idempotency", "internal/object", "internal/state"}, "the seat of a way to write: it knows no way in particular"},
 
 	"internal/idempotency": {[]string{"internal/state"}, "named requests are compared alike by every API and every way to write, none of which it knows"},
@@ -39,7 +39,9 @@ var rooms = map[string]room{
 	"internal/upstream":    {[]string{"internal/object", "internal/sigv4", "internal/pause"}, "the store's side signs and sends; scopes and tokens are none of its business"},
 	"internal/objectstore": {[]string{"internal/pause"}, "the embedded store is a store like any other: it must not be right because it knows the fence"},
 
-	"internal/lockapi": {[]string{"internal/events", "internal/idempotency", "internal/locks", "internal/guards", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/session", "internal/sigv4", "internal/pause"}, "the JSON API knows leases and no S3"},
+	"internal/eventlog": {[]string{"internal/events", "internal/fence", "internal/state"}, "what happened is kept through the state, whatever database that is, and nobody decides from it"},
+
+	"internal/lockapi": {[]string{"internal/eventlog", "internal/events", "internal/idempotency", "internal/locks", "internal/guards", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/session", "internal/sigv4", "internal/pause"}, "the JSON API knows leases and no S3"},
 	"internal/s3api": {[]string{"internal/events", "internal/idempotency", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
 		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
 
@@ -58,7 +60,7 @@ var rooms = map[string]room{
 	"internal/pgtest/with": {[]string{"internal/pgtest"}, "it only lends the helper's server to a command"},
 	"internal/storetest":   {[]string{"internal/testserver"}, "an independent store shares no code with this product"},
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
-	"internal/statetest":   {[]string{"internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
+	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
 	"e2e":                  {nil, "black box: it sees what users see"},
 }
 
@@ -92,9 +94,9 @@ var (
 
 var bans = []ban{
 	{[]string{"internal/fence"}, append([]string{"net/", "github.com/"}, sqlImports...), true, "the rule needs no network, no database and no library"},
-	{[]string{"internal/memory", "internal/postgres", "internal/sqlite", "internal/state", "internal/locks", "internal/guards", "internal/session"}, webImports, false, "statuses and headers are made at the edge, in one place per API"},
+	{[]string{"internal/memory", "internal/postgres", "internal/sqlite", "internal/state", "internal/locks", "internal/guards", "internal/eventlog", "internal/session"}, webImports, false, "statuses and headers are made at the edge, in one place per API"},
 	{[]string{"internal/sealed"}, []string{"github.com/gorilla/mux", "net/http/httptest"}, false, "it names headers for upstream and serves nobody"},
-	{[]string{"internal/locks", "internal/guards", "internal/sealed", "internal/guarded", "internal/state", "internal/lockapi", "internal/s3api", "internal/upstream", "internal/sigv4", "internal/auth", "internal/session", "internal/object"}, sqlImports, false, "every statement stands in the two drivers"},
+	{[]string{"internal/locks", "internal/guards", "internal/eventlog", "internal/sealed", "internal/guarded", "internal/state", "internal/lockapi", "internal/s3api", "internal/upstream", "internal/sigv4", "internal/auth", "internal/session", "internal/object"}, sqlImports, false, "every statement stands in the two drivers"},
 	{[]string{"internal/postgres"}, []string{"modernc.org/sqlite"}, true, "one dialect, one package"},
 	{[]string{"internal/sqlite"}, []string{"github.com/jackc/pgx/"}, true, "one dialect, one package"},
 	{[]string{"client", "client/awss3", "client/minios3"}, sqlImports, true, "a helper for clients brings no database into their builds"},

@@ -42,6 +42,8 @@ type Config struct {
 	// pause between two runs of the collector.
 	CollectAfter time.Duration `key:"collect_after" default:"7d" min:"1s" max:"3650d"`
 	CollectEvery time.Duration `key:"collect_every" default:"1h" min:"1s" max:"7d"`
+	// EventsKeep is how long the event log is kept.
+	EventsKeep time.Duration `key:"events_keep" default:"30d" min:"1h" max:"3650d"`
 	// MaxJump is the max_jump of configured guards that name none.
 	MaxJump int64 `key:"max_jump" default:"4294967296" min:"1"`
 	Log     Log   `key:"log"`

@@ -1,7 +1,7 @@
 // Package events is the one vocabulary in which the rooms tell what happened:
 // grants, losses, takeovers, refused writes, changes of guards. Whoever decides
-// something hands an [Event] to an [Observer]; logs are one observer, metrics
-// and an event stream are others.
+// something hands an [Event] to an [Observer]; logs are one observer, the record
+// in the state (package eventlog) another.
 //
 // An event is told after the fact and is no part of it: an observer cannot fail
 // an operation, and an event may be missing where a process died between the
@@ -20,7 +20,8 @@ type Kind string
 
 // The kinds.
 const (
-	// Granted: a lock was granted; Token is the new mark.
+	// Granted: a lock was granted; Token is the new mark. Previous is set where the
+	// lease before had run out without a release: its holder lost the lock.
 	Granted Kind = "grant"
 	// Takeover: a lock was granted by force; Reason says why, Previous from whom.
 	Takeover Kind = "takeover"
@@ -34,7 +35,8 @@ const (
 	Raised Kind = "raise"
 	// Reset: a scope of an external issuer began a new generation.
 	Reset Kind = "reset"
-	// Refused: the fence refused an operation.
+	// Refused: the fence refused an operation; Access says which sort, Code why. See
+	// [Event.Stale].
 	Refused Kind = "refused"
 	// GuardAdded, GuardChanged and GuardRemoved: the guard list changed.
 	GuardAdded   Kind = "guard_added"
@@ -42,7 +44,30 @@ const (
 	GuardRemoved Kind = "guard_removed"
 	// Alarm: an invariant was found broken; a person must look.
 	Alarm Kind = "alarm"
+	// Dropped: events of one proxy could not be recorded, so that the record has a
+	// hole here.
+	Dropped Kind = "dropped"
 )
+
+// Kinds lists the kinds that this version knows, in the order of their
+// constants. A record may have others, of later versions.
+func Kinds() []Kind {
+	return []Kind{Granted, Takeover, Renewed, RenewLost, Released, Raised, Reset, Refused, GuardAdded, GuardChanged, GuardRemoved, Alarm, Dropped}
+}
+
+// Access says what an operation does to a scope.
+type Access string
+
+// Reads look, Writes change what can be seen, Stages prepare a write that nobody
+// can see yet: creating an upload, sending a part.
+const (
+	Reads  Access = "read"
+	Writes Access = "write"
+	Stages Access = "stage"
+)
+
+// CodeStale is the code of a refusal because of a token below the mark.
+const CodeStale = "StaleFencingToken"
 
 // Event is one thing that happened. Fields that do not apply are zero.
 type Event struct {
@@ -54,26 +79,36 @@ type Event struct {
 	Scope  fence.Scope
 	Bucket string
 	Key    string
-	// Guard is the pattern of the guard, with its rule where that changed.
+	// Guard is the pattern of the guard; Reason has its rule.
 	Guard string
 	// Token was granted or presented, Highest is the mark it met.
 	Token   fence.Token
 	Highest fence.Token
-	// Holder and Owner are of the lease concerned; Previous is the holder whose
-	// lease was ended.
+	// Holder and Owner are of the lease concerned, in a refusal of the latest grant;
+	// Previous is the holder whose lease was ended.
 	Holder   string
 	Owner    string
 	Previous string
-	// AccessKey is who asked.
+	// AccessKey is who asked, Remote from which address.
 	AccessKey string
-	// Operation and RequestID say by what.
+	Remote    string
+	// Operation, Access and RequestID say by what.
 	Operation string
+	Access    Access
 	RequestID string
 	// Code is the error code of a refusal.
 	Code string
+	// After is, in a refusal, how long before it the mark that it met was granted or
+	// raised, by the database's clock or a close estimate of it: so long at least
+	// the token had been stale.
+	After time.Duration
 	// Reason is free text for people.
 	Reason string
 }
+
+// Stale reports whether the event is a refused write under a token below the
+// mark: one that would have corrupted data.
+func (e *Event) Stale() bool { return e.Kind == Refused && e.Access == Writes && e.Code == CodeStale }
 
 // Observer is told of events. Observe must be quick, must not block, and is
 // called concurrently.
@@ -86,6 +121,32 @@ type Func func(ctx context.Context, e Event)
 
 // Observe calls f.
 func (f Func) Observe(ctx context.Context, e Event) { f(ctx, e) }
+
+// Caller is who made the call that an event comes of.
+type Caller struct{ AccessKey, RequestID, Remote string }
+
+type callerKey struct{}
+
+// WithCaller makes who calls known to observers, which fill in what an event does
+// not say itself ([Event.From]): the rooms in between need not hand it down.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// From fills in the caller that ctx knows of, where the event names none.
+func (e *Event) From(ctx context.Context) {
+	c, ok := ctx.Value(callerKey{}).(Caller)
+	if !ok || e.AccessKey != "" && e.AccessKey != c.AccessKey {
+		return
+	}
+	e.AccessKey = c.AccessKey
+	if e.RequestID == "" {
+		e.RequestID = c.RequestID
+	}
+	if e.Remote == "" {
+		e.Remote = c.Remote
+	}
+}
 
 // Discard is an Observer that forgets.
 var Discard Observer = Func(func(context.Context, Event) {})

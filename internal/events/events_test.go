@@ -3,7 +3,11 @@ package events_test
 import (
 	"bytes"
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"log/slog"
+	"strconv"
 	"testing"
 	"time"
 
@@ -44,6 +48,44 @@ func TestLog(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever adds a kind adds it to the list, by which queries are checked.
+func TestKindsAreListed(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "events.go", nil, 0)
+	require.NoError(t, err)
+	var declared []events.Kind
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Kind" {
+			text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			declared = append(declared, events.Kind(text))
+		}
+		return true
+	})
+	assert.Equal(t, declared, events.Kinds())
+}
+
+// What an event does not say of its caller, the context does; never of another.
+func TestCaller(t *testing.T) {
+	t.Parallel()
+	ctx := events.WithCaller(t.Context(), events.Caller{AccessKey: "ann", RequestID: "R", Remote: "192.0.2.7"})
+	for _, tc := range []struct{ event, want events.Event }{
+		{events.Event{}, events.Event{AccessKey: "ann", RequestID: "R", Remote: "192.0.2.7"}},
+		{events.Event{AccessKey: "ann", RequestID: "own"}, events.Event{AccessKey: "ann", RequestID: "own", Remote: "192.0.2.7"}},
+		{events.Event{AccessKey: "bob"}, events.Event{AccessKey: "bob"}},
+	} {
+		tc.event.From(ctx)
+		assert.Equal(t, tc.want, tc.event)
+	}
+	var e events.Event
+	e.From(t.Context())
+	assert.Zero(t, e)
 }
 
 func TestFan(t *testing.T) {

@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"log/slog"
+	"time"
 )
 
 // Log is an Observer that writes one line per event: alarms as errors, losses
@@ -14,6 +15,7 @@ func Log(l *slog.Logger) Observer {
 		if !l.Enabled(ctx, level) {
 			return
 		}
+		e.From(ctx)
 		l.LogAttrs(ctx, level, string(e.Kind), attrs(e)...)
 	})
 }
@@ -22,7 +24,7 @@ func level(k Kind) slog.Level {
 	switch k {
 	case Alarm:
 		return slog.LevelError
-	case Refused, RenewLost, Takeover, Raised, Reset:
+	case Refused, RenewLost, Takeover, Raised, Reset, Dropped:
 		return slog.LevelWarn
 	case Renewed:
 		return slog.LevelDebug
@@ -31,7 +33,7 @@ func level(k Kind) slog.Level {
 }
 
 func attrs(e Event) []slog.Attr {
-	out := make([]slog.Attr, 0, 12)
+	out := make([]slog.Attr, 0, 16)
 	text := func(name, v string) {
 		if v != "" {
 			out = append(out, slog.String(name, v))
@@ -51,9 +53,13 @@ func attrs(e Event) []slog.Attr {
 	text("owner", e.Owner)
 	text("previous", e.Previous)
 	text("access_key", e.AccessKey)
+	text("remote", e.Remote)
 	text("operation", e.Operation)
 	text("request_id", e.RequestID)
 	text("code", e.Code)
+	if e.After != 0 {
+		out = append(out, slog.Duration("after", e.After.Round(time.Millisecond)))
+	}
 	text("reason", e.Reason)
 	if !e.Time.IsZero() {
 		out = append(out, slog.Time("at", e.Time))

@@ -290,7 +290,19 @@ func TestRefusalMessages(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	r := Refuse(Stale, sc, &Guard{Issuer: Own}, Mark{1, 34}, Request{Token: 33})
 	r.Last, r.Now = Grant{Owner: "ann@host", At: now.Add(-3 * time.Second)}, now
-	assert.Equal(t, "token 33 of s3://data/jobs/ is stale: 34 was granted to ann@host 3s ago. Stop writing; take the lock again.", r.Error())
+	assert.Equal(t, "token 33 of s3://data/jobs/ is stale: 34 was granted to ann@host 3 s ago. Stop writing; take the lock again.", r.Error())
+	assert.Equal(t, 3*time.Second, r.Since())
+	for ago, want := range map[time.Duration]string{
+		-time.Second: "ann@host just now.", 119 * time.Second: "ann@host 119 s ago.", 2 * time.Minute: "ann@host 2 min ago.",
+		119 * time.Minute: "119 min ago.", 47*time.Hour + 59*time.Minute: "47 h ago.", 49 * time.Hour: "2 days ago.",
+	} {
+		r.Now = r.Last.At.Add(ago)
+		assert.Contains(t, r.Error(), want)
+		assert.Equal(t, max(0, ago), r.Since())
+	}
+	r.Now = time.Time{}
+	assert.Contains(t, r.Error(), "ann@host. Stop", "no time is made up")
+	assert.Zero(t, r.Since())
 	seen := map[string]bool{}
 	for v := Stale; v <= NotActive; v++ {
 		msg := Refuse(v, sc, &Guard{State: Pending, MaxJump: 5}, Mark{2, 34}, Request{Token: 33}).Error()

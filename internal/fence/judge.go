@@ -119,7 +119,8 @@ type Refusal struct {
 	Mark  Mark
 	// Last is the latest grant, where s3fence grants and there was one.
 	Last Grant
-	// Now is the database's time of the verdict; zero where it was remembered.
+	// Now is the database's time of the verdict, estimated where it was remembered;
+	// zero where it is not known. It is for words only.
 	Now time.Time
 }
 
@@ -170,9 +171,26 @@ func (e *Refusal) Error() string {
 	return fmt.Sprintf("refused in %s", e.Scope)
 }
 
+// ago says how long ago something was, in one unit.
 func ago(d time.Duration) string {
-	if d < time.Second {
+	switch {
+	case d < time.Second:
 		return "just now"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s ago", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min ago", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", d/time.Hour)
 	}
-	return d.Truncate(time.Second).String() + " ago"
+	return fmt.Sprintf("%d days ago", d/(24*time.Hour))
+}
+
+// Since is how long before the verdict the mark was granted or raised; zero where
+// that is not known. The token has been stale for so long at least.
+func (e *Refusal) Since() time.Duration {
+	if e.Now.IsZero() || e.Last.At.IsZero() {
+		return 0
+	}
+	return max(0, e.Now.Sub(e.Last.At))
 }

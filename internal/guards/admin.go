@@ -225,7 +225,7 @@ func (a *Admin) Set(ctx context.Context, p fence.Pattern, c Change) (fence.Guard
 	if err != nil {
 		return fence.Guard{}, fmt.Errorf("changing guard %s: %w", p, err)
 	}
-	a.tell(ctx, events.GuardChanged, now, "")
+	a.tell(ctx, events.GuardChanged, now)
 	a.hurry(ctx)
 	return now, nil
 }
@@ -257,8 +257,8 @@ func (a *Admin) Ensure(ctx context.Context, want []fence.Guard) error {
 // hurry lets this process's own list know at once. A failure costs time only.
 func (a *Admin) hurry(ctx context.Context) { _ = a.refresh(ctx) }
 
-func (a *Admin) tell(ctx context.Context, k events.Kind, g fence.Guard, reason string) {
-	a.observer.Observe(ctx, events.Event{Kind: k, Bucket: g.Pattern.Bucket(), Guard: g.Pattern.String() + " " + rule(g), Reason: reason})
+func (a *Admin) tell(ctx context.Context, k events.Kind, g fence.Guard) {
+	a.observer.Observe(ctx, events.Event{Kind: k, Bucket: g.Pattern.Bucket(), Guard: g.Pattern.String(), Reason: g.Rule()})
 }
 
 // complete fills in defaults and checks the rule.

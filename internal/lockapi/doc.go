@@ -15,7 +15,8 @@
 // Who may do what: lock on the scope to acquire, renew and release; admin on
 // it to take by force, raise and reset; admin on all keys of a pattern to change
 // its guard; lock on its place to claim a job whose name begins with s3://, lock on
-// anything to claim others. Lists show what the caller may see, checks and fenced
+// anything to claim others. Lists, and the event log, show what the
+// caller may see; checks and fenced
 // credentials are for whoever has some right on the scope. Rights are checked before
 // anything is looked up, so that refusals tell nothing. Fenced credentials act, here
 // as everywhere, for the credential that asked for them: the locks that they take are
@@ -26,5 +27,5 @@
 // may have taken effect: 503 says it did not, 504 (OutcomeUnknown) that it may.
 //
 // This package decides nothing about locks or guards: it reads requests, asks
-// packages locks and guards, and writes answers.
+// packages locks, guards and eventlog, and writes answers.
 package lockapi

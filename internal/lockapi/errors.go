@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/eventlog"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/idempotency"
@@ -23,7 +24,6 @@ var (
 	errDenied     = errors.New("access denied")
 	errNoCall     = errors.New("there is no such call")
 	errMethod     = errors.New("the call has other methods")
-	errNotBuilt   = errors.New("the call is not available in this version")
 )
 
 // answer is how an error reads for a client.
@@ -73,13 +73,13 @@ var answers = []answer{
 	{err: errDenied, status: http.StatusForbidden, code: "AccessDenied"},
 	{err: errNoCall, status: http.StatusNotFound, code: "NoSuchCall"},
 	{err: errMethod, status: http.StatusMethodNotAllowed, code: "MethodNotAllowed"},
-	{err: errNotBuilt, status: http.StatusNotImplemented, code: "NotImplemented"},
 	{err: session.ErrTooLong, status: http.StatusBadRequest, code: "InvalidArgument"},
 	{err: auth.ErrUnknownKey, status: http.StatusForbidden, code: "InvalidAccessKeyId"},
 	{err: auth.ErrBadToken, status: http.StatusBadRequest, code: "InvalidToken"},
 	{err: auth.ErrExpired, status: http.StatusBadRequest, code: "ExpiredToken"},
 	{err: sigv4.ErrAnonymous, status: http.StatusForbidden, code: "AccessDenied"},
 
+	{err: eventlog.ErrCrowded, status: http.StatusServiceUnavailable, code: "SlowDown"},
 	{err: state.ErrBusy, status: http.StatusServiceUnavailable, code: "SlowDown"},
 	{err: state.ErrUnavailable, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
 	{err: guards.ErrLeaseOver, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},

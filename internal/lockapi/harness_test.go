@@ -18,6 +18,7 @@ import (
 
 	"github.com/s3fence/s3fence/client"
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/eventlog"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/lockapi"
@@ -65,6 +66,7 @@ type world struct {
 	url   string
 	state *memory.Store
 	ring  *session.Ring
+	told  *eventlog.Log
 	skew  atomic.Int64 // of the database's clock
 	aged  atomic.Int64 // by how much the proxy's clock has gone on for sessions
 	fault atomic.Pointer[error]
@@ -84,7 +86,13 @@ func newWorld(t *testing.T, change ...func(*lockapi.Options)) *world {
 		}))
 	list := guards.NewList(w.state, uuid.New(), time.Minute, guards.ListOptions{})
 	require.NoError(t, list.Refresh(t.Context()))
-	admin := guards.NewAdmin(w.state, empty{}, time.Minute, guards.AdminOptions{Refresh: list.Refresh})
+	w.told = eventlog.New(w.state, eventlog.Options{})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		w.told.Close(ctx)
+	})
+	admin := guards.NewAdmin(w.state, empty{}, time.Minute, guards.AdminOptions{Refresh: list.Refresh, Observer: w.told})
 	keys, err := auth.NewKeyring([]auth.Credential{
 		{AccessKey: "root", SecretKey: "root-secret", Grants: []auth.Grant{{Bucket: auth.Anywhere, Rights: auth.All}}},
 		{AccessKey: "ann", SecretKey: "ann-secret", Grants: []auth.Grant{{Bucket: "data", Prefix: "jobs/", Rights: auth.Lock | auth.Write}}},
@@ -99,8 +107,9 @@ func newWorld(t *testing.T, change ...func(*lockapi.Options)) *world {
 		Verifier:   sigv4.NewVerifier(sigv4.Options{Credentials: source{w.ring}}),
 		Principals: w.ring,
 		Sessions:   w.ring,
-		Locks:      locks.New(w.state, list, locks.Options{}),
+		Locks:      locks.New(w.state, list, locks.Options{Observer: w.told}),
 		Guards:     admin,
+		Events:     w.told,
 		Logger:     slog.New(slog.NewTextHandler(&w.log, nil)),
 	}
 	for _, f := range change {

@@ -240,7 +240,6 @@ func TestBadRequests(t *testing.T) {
 		{"unknown call", "POST", "/-/v1/lock", `{}`, 404, "NoSuchCall", "/-/v1/"},
 		{"unclean path", "POST", "/-/v1//guards", `{}`, 404, "NoSuchCall", ""},
 		{"method", "PUT", "/-/v1/guards", `{}`, 405, "MethodNotAllowed", "PUT"},
-		{"later", "GET", "/-/v1/events", ``, 501, "NotImplemented", "events"},
 		{"too large", "POST", acquire, `{"owner":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "EntityTooLarge", ""},
 		{"limit", "GET", "/-/v1/locks?limit=0", ``, 400, "BadRequest", "limit"},
 	} {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/eventlog"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/idempotency"
@@ -50,22 +51,15 @@ func (s *server) routes() []route {
 		{http.MethodGet, "scopes", "as locks", s.list, callTime, false},
 		{http.MethodPost, "scopes/raise", "raise a mark: scope, to, reason", s.raise, callTime, false},
 		{http.MethodPost, "scopes/reset", "begin a new generation (external issuers): scope, reason", s.reset, callTime, false},
+		{http.MethodGet, "events", "what happened: ?after, ?prefix, ?kind, ?since, ?limit, ?wait", s.events, callTime + eventlog.MaxWait, false},
 	}
 	index := make([]map[string]string, 0, len(list))
 	for _, r := range list {
 		index = append(index, map[string]string{"method": r.method, "path": Prefix + r.path, "about": r.about})
 	}
-	list = append(list, route{http.MethodGet, "", "", func(*call) (int, any, error) {
+	return append(list, route{http.MethodGet, "", "", func(*call) (int, any, error) {
 		return http.StatusOK, map[string]any{"service": "s3fence", "calls": index}, nil
 	}, callTime, true})
-	for _, r := range []struct{ method, path string }{
-		{http.MethodGet, "events"},
-	} {
-		list = append(list, route{r.method, r.path, "", func(*call) (int, any, error) {
-			return 0, nil, fmt.Errorf("%w: %s", errNotBuilt, r.path)
-		}, callTime, true})
-	}
-	return list
 }
 
 // may refuses a caller without a right on all keys of a prefix.

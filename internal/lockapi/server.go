@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/eventlog"
+	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/idempotency"
@@ -62,6 +65,11 @@ type Guards interface {
 	Remove(ctx context.Context, p fence.Pattern) error
 }
 
+// Events reads the event log; *eventlog.Log does.
+type Events interface {
+	List(ctx context.Context, q eventlog.Query) (state.EventPage, error)
+}
+
 // Principals finds who an access key acts as; *session.Ring is one.
 type Principals interface {
 	Principal(ctx context.Context, accessKey, sessionToken string) (*auth.Principal, error)
@@ -79,6 +87,7 @@ type Options struct {
 	Sessions   Sessions
 	Locks      Locks
 	Guards     Guards
+	Events     Events
 	// Logger is told of internal errors; slog.Default() where nil.
 	Logger *slog.Logger
 }
@@ -123,6 +132,15 @@ func clip(s string) string {
 	return s
 }
 
+// hostOf is the address of a client without the port, which differs each time.
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
+}
+
 func (s *server) refuse(why func(*http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, identify(w), why(r)) })
 }
@@ -155,6 +173,9 @@ func (s *server) handle(rt route) http.Handler {
 				s.fail(w, r, id, err)
 				return
 			}
+		}
+		if c.principal != nil {
+			c.Request = c.WithContext(events.WithCaller(c.Context(), events.Caller{AccessKey: c.principal.AccessKey, RequestID: id, Remote: hostOf(r.RemoteAddr)}))
 		}
 		status, v, err := rt.do(c)
 		pause.At(pause.BeforeAnswer)

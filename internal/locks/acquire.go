@@ -244,9 +244,9 @@ func (s *Service) grant(ctx context.Context, g fence.Guard, r Request, force boo
 		Holder: r.Holder, Owner: r.Owner, AccessKey: r.Holder, Reason: reason}
 	if force {
 		e.Kind = events.Takeover
-		if was.Held(now) {
-			e.Previous = named(was.Last.Holder, was.Last.Owner)
-		}
+	}
+	if !was.LeaseUntil.IsZero() { // not released: ended by this grant, or run out before
+		e.Previous = named(was.Last.Holder, was.Last.Owner)
 	}
 	s.tell(ctx, e)
 	if r.Retry != nil || r.Ticket != "" {

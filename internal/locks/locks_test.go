@@ -167,3 +167,24 @@ func TestTake(t *testing.T) {
 	assert.Equal(t, "ann@host (ann)", e.Previous)
 	assert.Equal(t, "ann is on holiday", e.Reason)
 }
+
+// Whoever had the lock and neither gave it back nor held it any more lost it with
+// the next grant, which says so.
+func TestGrantTellsWhoLostTheLock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, locks.Options{})
+	w.acquire(w.ask("ann"))
+	w.skew.Store(int64(time.Minute))
+	l := w.acquire(w.ask("bob")) // ann's lease ran out
+	require.NoError(t, w.locks.Release(t.Context(), l.Scope, l.Mark.Token, "bob"))
+	w.acquire(w.ask("cid")) // bob gave it back
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var previous []string
+	for _, e := range w.events {
+		if e.Kind == events.Granted {
+			previous = append(previous, e.Previous)
+		}
+	}
+	assert.Equal(t, []string{"", "ann@host (ann)", ""}, previous)
+}

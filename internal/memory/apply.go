@@ -119,6 +119,12 @@ func (s *Store) apply(c *state.Changes) {
 	for _, id := range c.DropPlaces {
 		s.dropPlaces(id.Scope, func(p *state.Place) bool { return p.PlaceID == id })
 	}
+	for _, e := range c.Events {
+		s.lastEvent++
+		e.ID, e.Time = s.lastEvent, stamp(e.Time)
+		e.After, e.Span = e.After.Truncate(time.Microsecond), e.Span.Truncate(time.Microsecond)
+		s.events = append(s.events, dated[state.Event]{e, s.now()})
+	}
 	for _, g := range c.DropGarbage {
 		delete(s.garbage, garbageName{g.Bucket, g.Physical})
 	}

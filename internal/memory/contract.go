@@ -137,6 +137,14 @@ func checkChanges(tx *state.Tx, missed map[fence.Scope]bool, c *state.Changes) e
 	if len(c.PutGuards)+len(c.DropGuards) > 0 && !tx.GuardList {
 		return broken("guards are changed and their list not locked")
 	}
+	if len(c.Events) > 0 && !tx.EventLog {
+		return broken("events are added and their log not locked")
+	}
+	for i := range c.Events {
+		if e := &c.Events[i]; e.Kind == "" || e.Count < 1 || e.Time.IsZero() {
+			return broken("event %d has no kind, count or time: %+v", i, *e)
+		}
+	}
 	garbage := once[garbageName]{}
 	for _, list := range [][]state.Garbage{c.AddGarbage, c.DropGarbage} {
 		for _, g := range list {

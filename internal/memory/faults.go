@@ -26,8 +26,8 @@ const (
 	Resolving
 	// Reading: a read of any kind. ErrUnavailable.
 	Reading
-	// Writing: KeepPlace, LeavePlace, RenewGuards, ForgetProxy or Maintain.
-	// ErrUnavailable.
+	// Writing: KeepPlace, LeavePlace, RenewGuards, ForgetProxy, Maintain or
+	// MaintainEvents. ErrUnavailable.
 	Writing
 )
 

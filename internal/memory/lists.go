@@ -106,6 +106,28 @@ func (s *Store) ListGarbage(ctx context.Context, bucket string, before time.Time
 	return first(list, limit), nil
 }
 
+// ListEvents returns rows of the event log; see [state.State].
+func (s *Store) ListEvents(ctx context.Context, q state.EventQuery) (state.EventPage, error) {
+	if err := s.enter(ctx, Reading); err != nil {
+		return state.EventPage{}, err
+	}
+	defer s.mu.Unlock()
+	var rows []state.Event
+	for i := range s.events {
+		if len(rows) >= q.Limit && !q.Latest {
+			break
+		}
+		if e := &s.events[i].value; q.Matches(e) {
+			rows = append(rows, *e)
+		}
+	}
+	var highest int64
+	if n := len(s.events); n > 0 {
+		highest = s.events[n-1].value.ID
+	}
+	return q.Page(rows[max(0, len(rows)-max(q.Limit, 0)):], highest, s.lastEvent), nil
+}
+
 // guardList is never nil.
 func (s *Store) guardList() []fence.Guard {
 	list := make([]fence.Guard, 0, len(s.guards))
@@ -166,5 +188,16 @@ func (s *Store) Maintain(ctx context.Context, keep time.Duration) error {
 	for sc := range s.lines {
 		s.dropPlaces(sc, func(p *state.Place) bool { return !p.Until.After(now) })
 	}
+	return nil
+}
+
+// MaintainEvents drops what is older than keep; see [state.State].
+func (s *Store) MaintainEvents(ctx context.Context, keep time.Duration) error {
+	if err := s.enter(ctx, Writing); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	cut := s.now().Add(-keep)
+	s.events = slices.DeleteFunc(s.events, func(e dated[state.Event]) bool { return e.at.Before(cut) })
 	return nil
 }

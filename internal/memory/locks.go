@@ -23,6 +23,7 @@ const (
 	keyLock
 	slotLock
 	requestLock
+	eventLock
 )
 
 // lockName names one lock; the fields that its kind does not use are zero.
@@ -76,6 +77,9 @@ func wants(tx *state.Tx) []want {
 	}
 	for _, r := range tx.Requests {
 		ws = append(ws, want{lockName{kind: requestLock, request: r.ID}, state.Exclusive, false})
+	}
+	if tx.EventLog {
+		ws = append(ws, want{lockName{kind: eventLock}, state.Exclusive, false})
 	}
 	slices.SortFunc(ws, func(a, b want) int { return compareLocks(a.name, b.name) })
 	return ws

@@ -38,6 +38,8 @@ type Store struct {
 	proxies    map[uuid.UUID]state.Proxy
 	lines      map[fence.Scope][]state.Place // by turn
 	lastTurn   int64
+	events     []dated[state.Event] // by id
+	lastEvent  int64
 	late       []*sent
 }
 

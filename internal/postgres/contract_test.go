@@ -52,6 +52,7 @@ func TestLockNumbers(t *testing.T) {
 		scopeLock(testScope(t, "s3://data/jobs/")): 330269399831123173,
 		lockID(keyDomain, "data", "jobs/a"):        7330080696825033124,
 		lockID(counterDomain):                      -7396365958914574275,
+		lockID(eventsDomain):                       -61040466801550782,
 	} {
 		require.Equal(t, want, got)
 	}

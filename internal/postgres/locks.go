@@ -28,6 +28,7 @@ const (
 	counterDomain = "s3fence/counter"
 	upkeepDomain  = "s3fence/upkeep"
 	schemaDomain  = "s3fence/schema"
+	eventsDomain  = "s3fence/events"
 )
 
 // lockID is the 64-bit number of an advisory lock. All proxies must compute the
@@ -72,12 +73,13 @@ type plan struct {
 	keys     locks
 	slots    locks
 	requests locks
+	events   bool
 	// named finds the scopes of a number again.
 	named map[int64][]fence.Scope
 }
 
 func planLocks(tx *state.Tx) plan {
-	p := plan{list: tx.GuardList, named: map[int64][]fence.Scope{}}
+	p := plan{list: tx.GuardList, events: tx.EventLog, named: map[int64][]fence.Scope{}}
 	modes := map[int64]bool{}
 	exclusive := cmp.Or(tx.GuardMode, state.Shared) == state.Exclusive
 	for _, g := range tx.Guards {
@@ -134,10 +136,14 @@ func (p *plan) urgent(try bool) []int64 {
 }
 
 // others lists the locks for whose sake stuck sessions are ended later, and only
-// if they hold them exclusively: keys, slots and requests, and what is only shared
+// if they hold them exclusively: keys, slots, requests, the event
+// log, and what is only shared
 // here.
 func (p *plan) others(try bool) []int64 {
 	ids := slices.Concat(p.keys.ids, p.slots.ids, p.requests.ids)
+	if p.events {
+		ids = append(ids, lockID(eventsDomain))
+	}
 	for i, id := range p.guards.ids {
 		if !p.guards.exclusive[i] {
 			ids = append(ids, id)
@@ -167,7 +173,8 @@ SELECT l.id FROM unnest($1::bigint[], $2::boolean[]) AS l (id, exclusive)
  WHERE NOT CASE WHEN l.exclusive THEN pg_try_advisory_xact_lock(l.id) ELSE pg_try_advisory_xact_lock_shared(l.id) END`
 
 // take adds the statements that take the locks, in the global order: guard list,
-// guards, scopes, keys, slots, requests. Each waits for at most lock_timeout.
+// guards, scopes, keys, slots, requests, event log. Each waits for at most
+// lock_timeout.
 func (p *plan) take(f *pipeline, try bool, missed map[fence.Scope]bool) {
 	if p.list {
 		f.exec(takeLocks, []int64{lockID(listDomain)}, []bool{true})
@@ -195,5 +202,8 @@ func (p *plan) take(f *pipeline, try bool, missed map[fence.Scope]bool) {
 		if len(l.ids) > 0 {
 			f.exec(takeLocks, l.ids, l.exclusive)
 		}
+	}
+	if p.events {
+		f.exec(takeLocks, []int64{lockID(eventsDomain)}, []bool{true})
 	}
 }

@@ -98,7 +98,7 @@ func firstDays(ctx context.Context, dsn string) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	for _, table := range partitioned {
+	for _, table := range append([]string{eventsTable}, partitioned...) {
 		if err := db.maintainDays(ctx, table, keepAll); err != nil {
 			return fmt.Errorf("prepare the partitions of %s: %w", table, err)
 		}

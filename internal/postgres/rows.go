@@ -20,6 +20,7 @@ const (
 	scopeColumns  = `scope, generation, token, writes, epoch, horizon, epoch_since, holder, owner, granted, lease_until, ttl_ns, ticket`
 	objectColumns = `bucket, key, scope, token, attempt, physical, size, etag, modified, attributes`
 	claimColumns  = `job, slot, holder, owner, claimed, keep_until`
+	eventColumns  = `id, at, kind, scope, bucket, key, guard, token, highest, count, details`
 	uploadColumns = `id, bucket, key, scope, token, generation, creator, attempt, physical, upstream, initiated, attributes, completed, digest, etag, size`
 )
 
@@ -132,6 +133,20 @@ func scanClaim(rows pgx.Rows) (c state.Claim, err error) {
 	err = rows.Scan(&job, &slot, &c.Holder, &c.Owner, &c.At, &c.KeepUntil)
 	c.Job, c.Name, c.At, c.KeepUntil = string(job), string(slot), c.At.UTC(), c.KeepUntil.UTC()
 	return c, err
+}
+
+func scanEvent(rows pgx.Rows) (e state.Event, err error) {
+	var scope, key, guard, details []byte
+	if err = rows.Scan(&e.ID, &e.Time, (*string)(&e.Kind), &scope, &e.Bucket, &key, &guard, &e.Token, &e.Highest, &e.Count, &details); err != nil {
+		return e, err
+	}
+	e.Time, e.Key, e.Guard = e.Time.UTC(), string(key), string(guard)
+	if len(scope) > 0 {
+		if e.Scope, err = parseScope(scope); err != nil {
+			return e, err
+		}
+	}
+	return e, e.SetDetails(details)
 }
 
 func scanUUID(rows pgx.Rows) (id uuid.UUID, err error) {

@@ -44,6 +44,7 @@ func advance(t testing.TB, dsn string, d time.Duration) {
 		`UPDATE retries SET day = day - $1::int`,
 		`UPDATE uploads SET changed = changed - make_interval(days => $1)`,
 		`UPDATE claims SET keep_until = greatest(claimed + interval '1 microsecond', keep_until - make_interval(days => $1))`,
+		`UPDATE events SET day = day - $1::int`,
 		`UPDATE proxies SET seen = seen - make_interval(days => $1)`,
 		`UPDATE places SET since = since - make_interval(days => $1), until = until - make_interval(days => $1)`,
 	} {

@@ -146,6 +146,9 @@ func write(f *pipeline, c *state.Changes, lastGuard *int64) error {
 		}
 		f.exec(putRetries, ids, results, n)
 	}
+	if err := writeEvents(f, c.Events); err != nil {
+		return err
+	}
 	if len(c.DropGarbage) > 0 {
 		buckets, names, _ := splitGarbage(c.DropGarbage)
 		f.exec(dropGarbage, buckets, names)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/config"
+	"github.com/s3fence/s3fence/internal/eventlog"
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
@@ -33,8 +35,10 @@ import (
 const (
 	// pingTime bounds the first question to each store.
 	pingTime = 10 * time.Second
-	// farewell bounds each step of the end that asks the state.
-	farewell = 10 * time.Second
+	// farewell bounds each step of the end that asks the state, lastEvents the one
+	// that records what has happened up to the end.
+	farewell   = 10 * time.Second
+	lastEvents = 5 * time.Second
 	// headerTime bounds the arrival of a request's header, idleTime the life of a
 	// connection without requests: above that of the clients' pools, so that it is
 	// they who close.
@@ -62,6 +66,7 @@ type Proxy struct {
 	state    state.State
 	buckets  *buckets
 	store    *sealed.Store
+	events   *eventlog.Log
 	list     *guards.List
 	admin    *guards.Admin
 	guards   []fence.Guard
@@ -92,10 +97,6 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *Proxy, err error)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	observer := events.Log(o.Logger)
-	if o.Observer != nil {
-		observer = events.Fan(observer, o.Observer)
-	}
 	p := &Proxy{config: c, log: o.Logger, serving: make(chan struct{})}
 	p.phase.Store(starting)
 	p.ensure = func(ctx context.Context) error { return p.admin.Ensure(ctx, p.guards) }
@@ -124,13 +125,38 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *Proxy, err error)
 	if err := p.state.Maintain(ctx, sealed.DefaultCollectAfter); err != nil {
 		return nil, fmt.Errorf("maintaining the state: %w", err)
 	}
+	if err := p.state.MaintainEvents(ctx, c.EventsKeep); err != nil {
+		return nil, fmt.Errorf("maintaining the event log: %w", err)
+	}
+	p.events = eventlog.New(p.state, eventlog.Options{Keep: c.EventsKeep, Name: hostName(c.Listen), Logger: o.Logger})
+	p.closers = append(p.closers, p.closeEvents)
+	observers := []events.Observer{events.Log(o.Logger), p.events}
+	if o.Observer != nil {
+		observers = append(observers, o.Observer)
+	}
 	if err := p.ping(ctx); err != nil {
 		return nil, err
 	}
 	if err := p.listen(ctx); err != nil {
 		return nil, err
 	}
-	return p, p.wire(ctx, keyring, observer)
+	return p, p.wire(ctx, keyring, events.Fan(observers...))
+}
+
+// hostName says which proxy of a deployment this is.
+func hostName(listen string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a proxy"
+	}
+	return host + " (" + listen + ")"
+}
+
+// closeEvents records what has happened up to the end.
+func (p *Proxy) closeEvents() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastEvents)
+	defer cancel()
+	p.events.Close(ctx)
 }
 
 // wire makes the services and the handler over them.
@@ -171,10 +197,12 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	if err != nil {
 		return err
 	}
-	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Logger: p.log})
+	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events, Logger: p.log})
 	p.server = p.newServer(continueEmpty(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout))))
-	// Who waits for a lock is told to ask elsewhere, rather than waited for.
+	// Who waits for a lock, or for events, is told to ask elsewhere, rather than
+	// waited for.
 	p.server.RegisterOnShutdown(service.Drain)
+	p.server.RegisterOnShutdown(p.events.StopWaiting)
 	return nil
 }
 
@@ -327,6 +355,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return endedBy(ctx, err)
 	}
 	wg.Go(func() { p.store.Collect(work) })
+	wg.Go(func() { p.events.Maintain(work) })
 
 	served := make(chan error, 1)
 	wg.Go(func() { served <- p.server.Serve(p.listener) })

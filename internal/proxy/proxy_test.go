@@ -89,6 +89,46 @@ func TestProxy(t *testing.T) {
 	assert.Empty(t, proxies, "nobody waits for a proxy that has ended")
 }
 
+// Those who follow the event log do not hold up the end, and what happened up to
+// it is recorded; events are kept as long as the configuration says.
+func TestEndWhileSomebodyFollows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(t, "S3FENCE_GUARDS__0__PATTERN=s3://data/jobs/*/", "S3FENCE_EVENTS_KEEP=1h")
+	c := p.locks()
+	_, next, err := c.Events(t.Context(), client.EventQuery{Latest: true})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	asked := make(chan struct{})
+	go func() {
+		close(asked)
+		for {
+			list, to, err := c.Events(context.Background(), client.EventQuery{After: next, Wait: client.MaxEventWait, Kinds: []string{client.EventTakeover}})
+			if err != nil || len(list) == 0 && to == next {
+				ended <- err
+				return
+			}
+			next = to
+		}
+	}()
+	<-asked
+	_, err = c.Acquire(t.Context(), client.Acquisition{Scope: "s3://data/jobs/a/", Owner: "ann"})
+	require.NoError(t, err)
+	begun := time.Now()
+	p.stop()
+	require.NoError(t, p.end())
+	assert.Less(t, time.Since(begun), client.MaxEventWait/2, "somebody who follows was waited for")
+	<-ended
+
+	st, err := sqlite.Open(t.Context(), config.State(w.state).SQLite(), sqlite.Options{})
+	require.NoError(t, err)
+	defer st.Close()
+	page, err := st.ListEvents(t.Context(), state.EventQuery{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, page.Events, 2)
+	assert.Equal(t, "ann", page.Events[1].Owner)
+}
+
 // A guard that is added through one proxy binds the other when the call returns.
 func TestTwoProxies(t *testing.T) {
 	t.Parallel()

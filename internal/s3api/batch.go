@@ -243,7 +243,7 @@ func (b *batch) fail(i int, err error) {
 		b.told = map[string]bool{}
 	}
 	b.told[id] = true
-	b.rq.tell(e)
+	b.rq.tellOf(e, b.entries[i].Key)
 }
 
 // deletePlain deletes keys outside of every guard in one request of ours.

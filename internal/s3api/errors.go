@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/guards"
@@ -22,7 +23,7 @@ import (
 
 // The codes that are ours alone. Those of S3 stand where they are used.
 const (
-	codeStale         = "StaleFencingToken"    // 412: stop writing; 403 where the request is itself conditional
+	codeStale         = events.CodeStale       // 412: stop writing; 403 where the request is itself conditional
 	codeMissing       = "MissingFencingToken"  // 403: send a token
 	codeInvalidToken  = "InvalidFencingToken"  // 400: the request is wrong and stays wrong
 	codeInvalidName   = "InvalidObjectName"    // 400: choose another key

@@ -31,7 +31,10 @@ type fakeObjects struct {
 	known   map[fence.Scope]fence.Token // tokens below are known to be stale
 	objects map[object.Ref]*fakeObject
 	uploads map[string]*fakeUpload
-	serial  int
+	// last and now are told in refusals that are known.
+	last   fence.Grant
+	now    time.Time
+	serial int
 	// fail, where set, is what every write answers.
 	fail error
 	ops  []guarded.Op
@@ -89,7 +92,9 @@ func (f *fakeObjects) KnownStale(op *guarded.Op) *fence.Refusal {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if t := op.Request.Token; t != 0 && t < f.known[op.Scope] {
-		return fence.Refuse(fence.Stale, op.Scope, op.Guard, f.marks[op.Scope], op.Request)
+		r := fence.Refuse(fence.Stale, op.Scope, op.Guard, f.marks[op.Scope], op.Request)
+		r.Last, r.Now = f.last, f.now
+		return r
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/events"
 )
 
 // level is what a request's path names.
@@ -100,6 +101,17 @@ type operation struct {
 // mutates reports whether the operation can change the store.
 func (o *operation) mutates() bool {
 	return o.method != http.MethodGet && o.method != http.MethodHead && !o.looks
+}
+
+// access is what the operation does to its target, for those who read of it.
+func (o *operation) access() events.Access {
+	switch {
+	case !o.mutates():
+		return events.Reads
+	case o.fenced == fencedStage, o.fenced == fencedUpload && o.name != "CompleteMultipartUpload":
+		return events.Stages
+	}
+	return events.Writes
 }
 
 func one(r auth.Right) []auth.Right { return []auth.Right{r} }

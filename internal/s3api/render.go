@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/s3fence/s3fence/internal/events"
+	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
@@ -125,7 +127,10 @@ func (rq *request) render(e *apiError) {
 }
 
 // tell hands a refusal of the fence, or a broken invariant, to the observer.
-func (rq *request) tell(e *apiError) {
+func (rq *request) tell(e *apiError) { rq.tellOf(e, rq.key) }
+
+// tellOf is tell for one key of several.
+func (rq *request) tellOf(e *apiError, key string) {
 	kind := events.Refused
 	switch {
 	case errors.Is(e.cause, guarded.ErrLostBytes), errors.Is(e.cause, state.ErrMarkFalls):
@@ -134,10 +139,26 @@ func (rq *request) tell(e *apiError) {
 		return
 	}
 	ev := events.Event{
-		Kind: kind, Scope: e.scope, Bucket: rq.bucket, Key: rq.key, Token: e.token, Highest: e.highest,
-		AccessKey: rq.record.AccessKey, Operation: rq.record.Operation, RequestID: rq.record.RequestID, Code: e.code, Reason: e.message,
+		Kind: kind, Scope: e.scope, Bucket: rq.bucket, Key: key, Token: e.token, Highest: e.highest,
+		AccessKey: rq.record.AccessKey, Remote: hostOf(rq.r.RemoteAddr),
+		Operation: rq.record.Operation, RequestID: rq.record.RequestID, Code: e.code, Reason: e.message,
+	}
+	if rq.op != nil {
+		ev.Access = rq.op.access()
+	}
+	if r, ok := errors.AsType[*fence.Refusal](e.cause); ok && r.Verdict == fence.Stale {
+		ev.Holder, ev.Owner, ev.After = r.Last.Holder, r.Last.Owner, r.Since()
 	}
 	rq.s.observer.Observe(context.WithoutCancel(rq.ctx), ev)
+}
+
+// hostOf is the address of a client without the port, which differs each time.
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
 }
 
 // status sends the header. Nothing may be added to it afterwards.

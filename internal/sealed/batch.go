@@ -441,9 +441,10 @@ func (c *committer) transactWithin(wait time.Duration, batch []*operation, mode 
 		}
 	}
 	var learnt []state.Scope
+	var now time.Time
 	tx.Decide = func(v *state.View) (state.Changes, error) {
 		var ch state.Changes
-		missed = v.Missed
+		missed, now = v.Missed, v.Now
 		learnt = learnt[:0]
 		recorded := make(map[*idempotency.Request]bool, len(tx.Requests))
 		for _, op := range batch {
@@ -463,6 +464,6 @@ func (c *committer) transactWithin(wait time.Duration, batch []*operation, mode 
 	if err := state.Run(ctx, c.state, tx); err != nil {
 		return nil, err
 	}
-	c.known.learn(learnt...)
+	c.known.learn(now, learnt...)
 	return missed, nil
 }

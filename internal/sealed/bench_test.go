@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -91,8 +92,8 @@ func BenchmarkKnownStale(b *testing.B) {
 	sc, err := fence.ParseScope(jobs)
 	require.NoError(b, err)
 	row := state.NewScope(sc, fence.Sealed)
-	row.Mark.Token = 34
-	s.known.learn(row)
+	row.Mark.Token, row.Last = 34, fence.Grant{Owner: "bob", At: time.Now()}
+	s.known.learn(time.Now(), row)
 	op := &guarded.Op{Guard: &fence.Guard{Tokens: fence.Required, Issuer: fence.Own}, Scope: sc, Request: fence.Request{Token: 33}}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -139,7 +139,9 @@ func (s *Store) collectScope(ctx context.Context, scope fence.Scope) error {
 func (s *Store) raiseHorizon(ctx context.Context, scope fence.Scope) (horizon int64, err error) {
 	tx := &state.Tx{Scopes: []state.ScopeLock{{Scope: scope, Mode: state.Exclusive}}, Wait: lockWait}
 	var learnt state.Scope
+	var now time.Time
 	tx.Decide = func(v *state.View) (state.Changes, error) {
+		now = v.Now
 		row, ok := v.Scopes[scope]
 		if !ok {
 			return state.Changes{}, nil
@@ -158,7 +160,7 @@ func (s *Store) raiseHorizon(ctx context.Context, scope fence.Scope) (horizon in
 		return 0, fmt.Errorf("raising the horizon: %w", err)
 	}
 	if !learnt.Scope.IsZero() {
-		s.known.learn(learnt)
+		s.known.learn(now, learnt)
 	}
 	return horizon, nil
 }

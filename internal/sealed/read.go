@@ -93,7 +93,7 @@ func (r *reader) run() {
 		cancel()
 		if err == nil {
 			for _, row := range view.Scopes {
-				r.known.learn(row)
+				r.known.learn(view.Now, row)
 			}
 		}
 		for _, w := range batch {

@@ -597,12 +597,9 @@ func TestOldNameIsRefused(t *testing.T) { // F6: a committer paused past the col
 	other.client = l.client
 	other.buckets = oneStore{l.client}
 	other.guards = l.guards
-	other.known.learn(state.NewScope(op.Scope, fence.Sealed))
-	other.known.scopes.Add(op.Scope, func() state.Scope {
-		r := state.NewScope(op.Scope, fence.Sealed)
-		r.Mark.Token = op.Request.Token
-		return r
-	}())
+	row := state.NewScope(op.Scope, fence.Sealed)
+	row.Mark.Token = op.Request.Token
+	other.known.learn(time.Now(), row)
 	_, err = other.put(op, "jobs/late", "again")
 	require.NoError(t, err)
 }

@@ -45,6 +45,9 @@ const (
 	dropGuardSQL = `DELETE FROM guards WHERE id = ?`
 	listMovedSQL = `UPDATE guard_list SET version = version + 1`
 
+	// The id is one above the highest that was ever given (AUTOINCREMENT).
+	addEventSQL = `INSERT INTO events (stored, ` + eventColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
 	addGarbageSQL  = `INSERT INTO garbage (bucket, physical, found) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`
 	dropGarbageSQL = `DELETE FROM garbage WHERE bucket = ? AND physical = ?`
 )
@@ -79,6 +82,17 @@ func (w *writing) write(c *state.Changes) error {
 	}
 	if err := w.writeGuards(c); err != nil {
 		return err
+	}
+	for i := range c.Events {
+		e := &c.Events[i]
+		details, err := e.Details()
+		if err != nil {
+			return err
+		}
+		if err := w.run(addEventSQL, micros(w.now), micros(e.Time), string(e.Kind), e.Scope.String(), e.Bucket, []byte(e.Key),
+			e.Guard, int64(e.Token), int64(e.Highest), e.Count, details); err != nil {
+			return err
+		}
 	}
 	for _, g := range c.DropGarbage {
 		if err := w.run(dropGarbageSQL, g.Bucket, []byte(g.Physical)); err != nil {

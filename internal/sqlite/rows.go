@@ -108,6 +108,25 @@ func scanClaim(scan scan) (c state.Claim, err error) {
 	return c, err
 }
 
+// eventColumns are those of an event but its id, which an insertion does not name.
+const eventColumns = `at, kind, scope, bucket, key, guard, token, highest, count, details`
+
+func scanEvent(scan scan) (e state.Event, err error) {
+	var at int64
+	var scope string
+	var key, details []byte
+	if err = scan(&e.ID, &at, &e.Kind, &scope, &e.Bucket, &key, &e.Guard, &e.Token, &e.Highest, &e.Count, &details); err != nil {
+		return e, err
+	}
+	e.Time, e.Key = time.UnixMicro(at).UTC(), string(key)
+	if scope != "" {
+		if e.Scope, err = fence.ParseScope(scope); err != nil {
+			return e, err
+		}
+	}
+	return e, e.SetDetails(details)
+}
+
 const guardColumns = `id, pattern, writes, tokens, issuer, max_jump, state, created, lock_delay_ns`
 
 func scanGuard(scan scan) (g fence.Guard, err error) {

@@ -110,25 +110,30 @@ func (s *Store) Maintain(ctx context.Context, keep time.Duration) error {
 		{oldPlacesSQL, []any{s.now().UnixMicro(), dropped}},
 	}
 	for _, j := range jobs {
-		for {
-			var n int64
-			err := s.once(ctx, func(w *writing) error {
-				result, err := w.exec(j.query, j.args...)
-				if err != nil {
-					return failed(err)
-				}
-				n, err = result.RowsAffected()
-				return failed(err)
-			})
-			if err != nil {
-				return err
-			}
-			if n < dropped {
-				break
-			}
+		if err := s.dropOld(ctx, j.query, j.args...); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// dropOld runs a statement that drops rows, up to as many as dropped, until there
+// are no more.
+func (s *Store) dropOld(ctx context.Context, query string, args ...any) error {
+	for {
+		var n int64
+		err := s.once(ctx, func(w *writing) error {
+			result, err := w.exec(query, args...)
+			if err != nil {
+				return failed(err)
+			}
+			n, err = result.RowsAffected()
+			return failed(err)
+		})
+		if err != nil || n < dropped {
+			return err
+		}
+	}
 }
 
 // idsBefore is above every id of version 7 that was made before t, and below

@@ -11,11 +11,12 @@
 // # Lock order
 //
 // The guard list, then guards, then scopes, then keys, then slots, then named
-// requests; each kind sorted. The counter comes last, where a token is drawn. Modes
-// are chosen before the first lock is taken and never upgraded: a decision that
-// finds it needs more returns an error, and its caller begins again with the
-// stronger lock. Reading and locking in one statement is forbidden: such a
-// statement looks at a snapshot from before it waited (measured: two conditional
+// requests, each kind sorted; then the event log. The counter comes last, where a
+// token is drawn. Modes are chosen before the first lock is taken and never
+// upgraded: a decision that finds it needs more returns an error, and its caller
+// begins again with the stronger lock. Reading and locking in one statement is
+// forbidden: such a statement looks at a snapshot from before it waited (measured:
+// two conditional
 // writers both won).
 //
 // # Commits whose answer is lost

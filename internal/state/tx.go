@@ -62,6 +62,9 @@ type Tx struct {
 	// place may be taken and left while the scope is held.
 	Lines  []fence.Scope
 	Absent time.Duration
+	// EventLog locks the event log, to add to it: rows get their ids under the lock,
+	// so that they become visible in that order.
+	EventLog bool
 	// Wait bounds each wait for a lock; DefaultWait where zero. A wait that is
 	// over is ErrBusy.
 	Wait time.Duration
@@ -133,12 +136,15 @@ type Changes struct {
 	// DropPlaces ends places, whoever waits in them; their scopes must be locked
 	// exclusively. One that is not there is fine.
 	DropPlaces []PlaceID
+	// Events are added to the event log in this order, under ids of the driver's
+	// (whatever ID says). Tx.EventLog must hold it.
+	Events []Event
 }
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
 	return len(c.Scopes)+len(c.PutObjects)+len(c.DropObjects)+len(c.PutUploads)+len(c.DropUploads)+
-		len(c.Claims)+len(c.Retries)+len(c.PutGuards)+len(c.DropGuards)+len(c.AddGarbage)+len(c.DropGarbage)+len(c.DropPlaces) == 0
+		len(c.Claims)+len(c.Retries)+len(c.PutGuards)+len(c.DropGuards)+len(c.AddGarbage)+len(c.DropGarbage)+len(c.DropPlaces)+len(c.Events) == 0
 }
 
 // Query is what a read asks for. Its view is one moment of committed state that
@@ -225,6 +231,9 @@ type State interface {
 	// ListGarbage returns up to limit entries of a bucket found before a time of
 	// the database's clock, oldest first.
 	ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]Garbage, error)
+	// ListEvents returns rows of the event log, from one moment after the call
+	// began.
+	ListEvents(ctx context.Context, q EventQuery) (EventPage, error)
 
 	// KeepPlace takes a place at the end of its scope's line, or keeps the one that
 	// its id has and that has not lapsed. It is kept for d from now, under p's
@@ -253,6 +262,9 @@ type State interface {
 	// proxies not seen for as long, places that have lapsed and claims past their
 	// KeepUntil, and prepares partitions. Safe to run anywhere, any time.
 	Maintain(ctx context.Context, keep time.Duration) error
+	// MaintainEvents drops rows of the event log that were added longer than keep
+	// ago, and prepares partitions. Safe to run anywhere, any time.
+	MaintainEvents(ctx context.Context, keep time.Duration) error
 
 	// Check fails with ErrSchema, naming the remedy, unless the schema is the one
 	// this program knows.

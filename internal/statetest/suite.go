@@ -41,6 +41,8 @@ func Run(t *testing.T, fresh func(testing.TB) Subject) {
 		{"guards", testGuards},
 		{"places", testPlaces},
 		{"upkeep", testUpkeep},
+		{"events", testEvents},
+		{"events followed", testEventsFollowed},
 		{"property", testProperty},
 	}
 	for _, s := range suites {
