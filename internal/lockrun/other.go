@@ -2,7 +2,10 @@
 
 package lockrun
 
-import "errors"
+import (
+	"errors"
+	"syscall"
+)
 
 type passing struct{}
 
@@ -13,3 +16,6 @@ func Run(c *Command) (Exit, error) {
 
 // Pass returns.
 func (Exit) Pass() {}
+
+// Interrupted is how a command ends that did not begin, because a signal came first.
+func Interrupted(by syscall.Signal) Exit { return Exit{Code: CodeSignal + int(by)} }

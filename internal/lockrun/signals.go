@@ -84,6 +84,17 @@ func (s *supervisor) passing(given bool) passing {
 	return passNobody
 }
 
+// Interrupted is how a command ends that did not begin, because a signal came first.
+func Interrupted(by unix.Signal) Exit {
+	exit := Exit{Code: CodeSignal + int(by)}
+	t := openTerminal()
+	defer t.close()
+	if by == unix.SIGINT && t.fd >= 0 && t.front() == t.own {
+		exit.pass = passSelf
+	}
+	return exit
+}
+
 // Pass ends this process by SIGINT where the command was ended by the terminal's,
 // so that the shell that started it stops as well. Otherwise, and where it must
 // not, it returns.
