@@ -245,7 +245,14 @@ func (j *job) tell(e lockrun.Event, held *client.Held) {
 
 // giveBack releases the lock and says how it all ended.
 func (j *job) giveBack(held *client.Held, exit lockrun.Exit, err error) error {
-	released := held.Release(context.WithoutCancel(j.c.Context()))
+	ctx := context.WithoutCancel(j.c.Context())
+	if errors.Is(context.Cause(held.Context()), client.ErrMaybeLost) {
+		// The lease is about to end by itself, and nobody answers.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(time.Until(held.Lease().Deadline), time.Second))
+		defer cancel()
+	}
+	released := held.Release(ctx)
 	lost := exit.Lost != nil || errors.Is(released, client.ErrLost) || errors.Is(err, client.ErrLost) || errors.Is(err, client.ErrMaybeLost)
 	switch {
 	case errors.Is(released, client.ErrLost) && exit.Lost == nil && err == nil:
