@@ -76,7 +76,7 @@ func pastProxy(endpoint, at string) []string {
 	if err != nil {
 		return nil
 	}
-	list := cmp.Or(os.Getenv("NO_PROXY"), os.Getenv("no_proxy")) + "," + u.Hostname()
+	list := cmp.Or(os.Getenv("no_proxy"), os.Getenv("NO_PROXY")) + "," + u.Hostname()
 	return []string{"NO_PROXY=" + list, "no_proxy=" + list}
 }
 

@@ -138,7 +138,7 @@ func (j *job) await(ctx context.Context) (*client.Held, error) {
 	if !errors.Is(err, client.ErrHeld) || j.force || left() <= 0 {
 		return held, err
 	}
-	opts = append(opts, client.WithWatch(func(w client.Wait) { j.note("%s", waitText(w)) }))
+	opts = append(opts, client.WithWatch(j.sayWaiting))
 	for tries := 0; ; tries++ {
 		asked := time.Now()
 		held, err = j.s.Hold(ctx, j.scope, append(slices.Clip(opts), client.WithWait(max(left(), 0)))...)
@@ -149,6 +149,15 @@ func (j *job) await(ctx context.Context) (*client.Held, error) {
 			return held, err
 		}
 	}
+}
+
+// sayWaiting tells how the wait goes.
+func (j *job) sayWaiting(w client.Wait) {
+	if w.Trouble != nil && j.wait == nil {
+		j.note("waiting for %s: %v; asking again", w.Scope, w.Trouble)
+		return
+	}
+	j.note("%s", waitText(w))
 }
 
 // rest waits, or until ctx ends.
@@ -230,7 +239,7 @@ func (j *job) tell(e lockrun.Event, held *client.Held) {
 	left := time.Until(held.Lease().Deadline)
 	switch e.Kind {
 	case lockrun.Suspending:
-		j.note("stopped, with %s; %s stays yours for %s, unless you continue", name, held.Scope(), seconds(left))
+		j.note("stopped, with %s; continue within %s, or others can have %s", name, seconds(left), held.Scope())
 	case lockrun.Resumed:
 		j.note("continued; %s is still yours", held.Scope())
 	case lockrun.Halted:
