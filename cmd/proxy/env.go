@@ -19,10 +19,10 @@ import (
 )
 
 // fencedDrops are variables that would turn a program away from the credentials or
-// the endpoint of [fencedEnv]. Some SDKs prefer a profile (JavaScript), a web identity
-// (.NET) or the older names of the keys (s3cmd); some refresh what has an expiration,
-// which does not work with what was exported; and one switch makes them forget the
-// endpoint. Not among these are AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE: a
+// the endpoint of [fencedEnv]. Some prefer a profile (JavaScript) or the older names of
+// the keys (s3cmd), or refresh what has an expiration (boto3), which does not work with
+// what was exported; one switch makes them forget the endpoint; and orders of search
+// differ in where the rest stands. Not among these are AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE: a
 // program may name a profile of theirs for another store.
 var fencedDrops = []string{
 	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION", "AWS_SECURITY_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
