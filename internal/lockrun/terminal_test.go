@@ -292,6 +292,12 @@ func TestAsksForTheTerminal(t *testing.T) {
 	s.enter("third")
 	s.expect("got third")
 	s.wantPrompt("0")
+	// Another member of the pipeline has it for as long as the command does not ask.
+	s.enter(`run sh -c 'echo data; sleep 0.2' | sh -c 'read d; read a </dev/tty; echo pager got $a'`)
+	s.awaitState("sh -c read d; read a </dev/tty; echo pager got $a", "S")
+	s.enter("a key")
+	s.expect("pager got a key")
+	s.wantPrompt("0")
 	// Changing the modes asks, too.
 	s.enter(`run sh -c 'stty -echo; stty echo; echo changed' | cat`)
 	s.expect(`\nchanged`)
