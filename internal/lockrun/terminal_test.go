@@ -225,6 +225,44 @@ func TestStop(t *testing.T) {
 	s.wantPrompt("130")
 }
 
+// A script around it stops, too: the terminal would have told it.
+func TestStopInScript(t *testing.T) {
+	t.Parallel()
+	s := open(t, time.Minute)
+	s.enter("bash -c 'run sleep 1000; echo went on'")
+	s.awaitFront("sleep 1000")
+	s.sendText(ctrlZ)
+	s.expect(`Stopped +bash -c`)
+	s.enter("fg")
+	s.expect(`\[resumed\]`)
+	s.awaitFront("sleep 1000")
+	s.sendText(ctrlC)
+	s.wantPrompt("130")
+}
+
+// Who is stopped and sent into the background while the command has the terminal does
+// not take it from the shell in the end.
+func TestStoppedByOthers(t *testing.T) {
+	t.Parallel()
+	s := open(t, time.Minute)
+	s.enter(`run sh -c 'while ! [ -e "$LOCKRUN_TEST_DIR/go" ]; do sleep 0.02; done'`)
+	s.awaitFront(`sh -c while ! [ -e "$LOCKRUN_TEST_DIR/go" ]; do sleep 0.02; done`)
+	for _, pid := range s.processes() {
+		if exe, _ := os.Readlink(filepath.Join("/proc", itoa(pid), "exe")); exe == self(t) {
+			require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+		}
+	}
+	s.expect(`Stopped`)
+	s.expect(regexp.QuoteMeta(prompt))
+	s.enter("bg")
+	s.expect(`run sh .*&`)
+	s.expect(regexp.QuoteMeta(prompt))
+	s.file("go")
+	s.enter("wait; echo over")
+	s.expect(`\nover`)
+	s.wantPrompt("0")
+}
+
 // Where the command does not have the terminal, Ctrl-Z stops both all the same, and
 // whoever else is in the pipeline.
 func TestStopInPipeline(t *testing.T) {
@@ -309,11 +347,16 @@ func TestAsksForTheTerminal(t *testing.T) {
 // the background.
 func TestShellLost(t *testing.T) {
 	t.Parallel()
-	for name, jobs := range map[string]string{"at its prompt": "", "as it starts": "none", "with a job": "sleep 1000", "with a stopped job": "sleep 1001 & sleep 0.1; kill -STOP %1; sleep 1000"} {
+	for name, jobs := range map[string]string{"at its prompt": "", "as it starts": "none", "in a pipeline": "| cat", "with a job": "sleep 1000", "with a stopped job": "sleep 1001 & sleep 0.1; kill -STOP %1; sleep 1000"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, time.Minute)
-			s.enter("stty tostop; PS1='INNER> ' run bash --norc --noprofile -i")
+			tail := ""
+			if strings.HasPrefix(jobs, "|") {
+				// It has the terminal because it asked.
+				tail = jobs + "; (exit ${PIPESTATUS[0]})"
+			}
+			s.enter("stty tostop; PS1='INNER> ' run bash --norc --noprofile -i " + tail)
 			if jobs != "none" {
 				s.expect("\nINNER> ")
 			}
