@@ -258,6 +258,8 @@ func TestStoppedByOthers(t *testing.T) {
 	s.expect(`run sh .*&`)
 	s.expect(regexp.QuoteMeta(prompt))
 	s.file("go")
+	require.Eventually(t, func() bool { return len(s.processes()) == 1 }, patience, 5*time.Millisecond, "the shell is left")
+	s.control(func(fd int) { assert.Equal(t, s.cmd.Process.Pid, frontOf(fd)) })
 	s.enter("wait; echo over")
 	s.expect(`\nover`)
 	s.wantPrompt("0")
