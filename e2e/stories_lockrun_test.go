@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/s3fence/s3fence/client"
 	"github.com/s3fence/s3fence/internal/pgtest"
 )
 
@@ -178,7 +182,7 @@ func TestLockRunStoppedByHand(t *testing.T) {
 		require.NoError(t, err)
 	}
 	r.Await(shown, "PROMPT> ")
-	enter("s3fence lock run --ttl 30s " + c.Scope("jobs/") + " -- sh -c 'echo wor\"\"king; while :; do echo tick >>ticks; sleep 0.02; done'\n")
+	enter("s3fence lock run --ttl 30s " + c.Scope("jobs/") + " -- sh -c 'echo tick >ticks; echo wor\"\"king; while :; do echo tick >>ticks; sleep 0.02; done'\n")
 	r.Await(shown, "\nworking")
 	enter("\x1a")
 	r.Await(shown, `s3fence: stopped, with sh; continue within \d+s, or others can have`)
@@ -205,4 +209,42 @@ func TestLockRunStoppedByHand(t *testing.T) {
 	r.Await(shown, `token=\d+`)
 	enter("exit\n")
 	r.Await(shown, `is free`)
+}
+
+// Five schedulers, two proxies, a hundred slots, each scheduler in an order of its own:
+// a hundred runs.
+func TestHundredSlots(t *testing.T) {
+	t.Parallel()
+	c := NewCluster(t, Options{Proxies: 2, Guards: []Guard{{Prefix: "jobs/*/"}}})
+	const schedulers, slots = 5, 100
+	var mu sync.Mutex
+	runs := map[int]int{}
+	var all sync.WaitGroup
+	for n := range schedulers {
+		p := c.Proxies[n%2]
+		cl, err := client.New(p.URL, c.AccessKey, c.SecretKey)
+		require.NoError(t, err)
+		all.Go(func() {
+			for _, slot := range rand.Perm(slots) {
+				// A few scopes, so that they meet, and not all wait for one.
+				held, err := cl.Hold(t.Context(), c.Scope(fmt.Sprintf("jobs/%d/", slot%7)), client.WithWait(2*time.Minute), client.WithOwner(fmt.Sprint("scheduler ", n)))
+				if !assert.NoError(t, err) {
+					return
+				}
+				if _, err := cl.Claim(held.Context(), "hourly", fmt.Sprint("slot-", slot), ""); err == nil {
+					mu.Lock()
+					runs[slot]++
+					mu.Unlock()
+				} else {
+					assert.ErrorIs(t, err, client.ErrClaimed)
+				}
+				assert.NoError(t, held.Release(t.Context()))
+			}
+		})
+	}
+	all.Wait()
+	assert.Len(t, runs, slots)
+	for slot, n := range runs {
+		assert.Equal(t, 1, n, "slot %d", slot)
+	}
 }

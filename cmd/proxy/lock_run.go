@@ -62,7 +62,7 @@ Exit code: that of CMD, 128+n if signal n ended it. Else
 		Example: `  s3fence lock run s3://data/jobs/nightly/ -- ./nightly.sh
   s3fence lock run --wait 10m s3://data/site/ -- aws s3 sync --delete site s3://data/site/
   s3fence lock run -q --wait 0 -E 0 s3://data/jobs/hourly/ -- ./hourly.sh    # cron: skip it if the last one still runs
-  s3fence lock run --claim report --slot 1d s3://data/reports/ -- ./report.sh
+  s3fence lock run --claim report --slot 1h s3://data/reports/ -- ./report.sh
   s3fence lock run --force --reason 'runs since Friday' s3://data/jobs/ -- bash`,
 		RunE: func(c *cobra.Command, args []string) error {
 			at := c.ArgsLenAtDash()

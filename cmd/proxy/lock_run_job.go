@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -202,7 +203,15 @@ func (j *job) claimSlot(ctx context.Context) error {
 	if j.claim == "" {
 		return nil
 	}
-	return errors.New("claims are not built yet")
+	got, err := j.s.Claim(ctx, j.claim, j.slot, j.owner)
+	switch {
+	case mayPass(err):
+		return fmt.Errorf("%w\nslot %s of job %s may be claimed by this run all the same, and %s did not run; look with: s3fence claims %s", err, j.slot, j.claim, j.args[0], j.claim)
+	case err != nil:
+		return err
+	}
+	j.note("slot %s of job %s is yours", got.Slot, got.Job)
+	return nil
 }
 
 // stillOurs asks the service; when it cannot say, the lease's own end will.
@@ -296,7 +305,7 @@ func (j *job) failed(err error) error {
 		exit := lockrun.Interrupted(i.sig)
 		exit.Pass()
 		return &codeError{exit.Code, err}
-	case errors.Is(err, client.ErrHeld):
+	case errors.Is(err, client.ErrHeld), errors.Is(err, client.ErrClaimed):
 		return &codeError{j.held, err}
 	case errors.Is(err, client.ErrLost), errors.Is(err, client.ErrMaybeLost), errors.Is(err, client.ErrStale):
 		return &codeError{exitRunLost, err}

@@ -517,3 +517,47 @@ func TestBlockLabel(t *testing.T) {
 		assert.Regexp(t, `^[[:print:]ü€…?]+$`, label)
 	}
 }
+
+// Five schedulers start the same runs of a job, each as a process: every run happens
+// once, and who came too late is told so.
+func TestLockRunClaims(t *testing.T) {
+	t.Parallel()
+	p := newPlayground(t)
+	ran := filepath.Join(t.TempDir(), "ran")
+	const schedulers, slots = 5, 4
+	var all []*running
+	for slot := range slots {
+		for range schedulers {
+			all = append(all, p.start([]string{"RAN=" + ran}, "lock", "run", "--claim", "report", "--slot", fmt.Sprintf("2026-11-0%dT02:00:00+01:00", slot+1), "s3://demo/claims/", "--",
+				"sh", "-c", fmt.Sprintf(`echo %d >>"$RAN"; sleep 0.05`, slot)))
+		}
+	}
+	codes := map[int]int{}
+	for _, r := range all {
+		code := r.await()
+		codes[code]++
+		if code == 75 {
+			assert.Regexp(t, `s3fence: slot 2026-11-0\dT01:00:00Z of job report is claimed: `, r.errs.String())
+		}
+	}
+	assert.Equal(t, map[int]int{0: slots, 75: slots * (schedulers - 1)}, codes)
+	text, err := os.ReadFile(ran)
+	require.NoError(t, err)
+	lines := strings.Fields(string(text))
+	slices.Sort(lines)
+	assert.Equal(t, []string{"0", "1", "2", "3"}, lines)
+
+	// What cannot run claims nothing.
+	r := p.cli("lock", "run", "--claim", "report", "--slot", "later", "s3://demo/claims/", "--", "no-such-program")
+	assert.Equal(t, 127, r.code)
+	r = p.cli("lock", "run", "--wait", "0", "--claim", "report", "--slot", "later", "s3://nowhere/x/", "--", "true")
+	assert.Equal(t, 1, r.code)
+	require.Equal(t, 0, p.cli("lock", "acquire", "s3://demo/claims/", "--ttl", "10m").code)
+	r = p.cli("lock", "run", "--wait", "0", "--claim", "report", "--slot", "later", "s3://demo/claims/", "--", "true")
+	assert.Equal(t, 75, r.code)
+	r = p.cli("lock", "run", "--force", "--reason", "test", "--claim", "report", "--slot", "later", "s3://demo/claims/", "--", "sh", "-c", "exit 8")
+	assert.Equal(t, 8, r.code, "nobody has the slot so far")
+	r = p.cli("lock", "run", "-E", "0", "--claim", "report", "--slot", "later", "s3://demo/claims/", "--", "false")
+	assert.Equal(t, 0, r.code, "it is not run again, whatever became of it")
+	assert.NotContains(t, p.cli("lock", "list").out, "s3://demo/claims/")
+}
