@@ -24,6 +24,7 @@ type holdOptions struct {
 	ttl, wait     time.Duration
 	force         bool
 	observe       func(HoldEvent)
+	watch         func(Wait)
 	clock         boottime.Clock
 }
 
@@ -39,6 +40,9 @@ func WithTTL(d time.Duration) HoldOption { return func(o *holdOptions) { o.ttl =
 // WithWait waits for a lock that is held, for any length of time; otherwise Hold
 // fails with [ErrHeld] at once.
 func WithWait(d time.Duration) HoldOption { return func(o *holdOptions) { o.wait = d } }
+
+// WithWatch has f told how the wait goes, as [Acquisition.Watch] is.
+func WithWatch(f func(Wait)) HoldOption { return func(o *holdOptions) { o.watch = f } }
 
 // WithForce takes the lock whoever holds it, whose writes are refused from then
 // on. It needs the right admin; the reason is recorded and must not be empty.
@@ -112,7 +116,7 @@ func (c *Client) Hold(ctx context.Context, scope string, opts ...HoldOption) (*H
 	case o.force:
 		l, err = c.Take(ctx, scope, o.owner, o.ttl, o.reason)
 	default:
-		l, err = c.Acquire(ctx, Acquisition{Scope: scope, Owner: o.owner, TTL: o.ttl, Wait: o.wait})
+		l, err = c.Acquire(ctx, Acquisition{Scope: scope, Owner: o.owner, TTL: o.ttl, Wait: o.wait, Watch: o.watch})
 	}
 	if err != nil {
 		return nil, err

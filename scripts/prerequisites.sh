@@ -37,6 +37,8 @@ missing() {
 	need aws awscli
 	need python3 python3
 	need redis-server redis-server # the demo's lock recipe is run against it
+	need rclone rclone
+	need s3cmd s3cmd
 	postgres || packages+=(postgresql-15)
 	boto3 || packages+=(python3-boto3)
 }

@@ -1,24 +1,35 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpproxy"
 
 	"github.com/s3fence/s3fence/client"
 )
 
 // fencedDrops are variables that would turn a program away from the credentials or
-// the endpoint of [fencedEnv]: some SDKs prefer a profile, some refresh what has an
-// expiration, and one switch makes them forget the endpoint.
+// the endpoint of [fencedEnv]. Some prefer a profile (JavaScript) or the older names of
+// the keys (s3cmd), or refresh what has an expiration (boto3), which does not work with
+// what was exported; one switch makes them forget the endpoint; and orders of search
+// differ in where the rest stands. Not among these are AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE: a
+// program may name a profile of theirs for another store.
 var fencedDrops = []string{
 	"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION", "AWS_SECURITY_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CREDENTIAL_FILE",
+	"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME",
+	"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+	"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 }
 
 // fencedEnv is, as NAME=value, what makes a program's requests to S3 fenced: the
@@ -52,7 +63,31 @@ func fencedEnv(ctx context.Context, endpoint, region, scope string, token int64,
 	if scheme, host, ok := strings.Cut(endpoint, "://"); ok {
 		env = append(env, fmt.Sprintf("MC_HOST_s3fence=%s://%s:%s:%s@%s", scheme, c.AccessKeyID, c.SecretAccessKey, c.SessionToken, strings.TrimSuffix(host, "/")))
 	}
-	return env
+	return append(env, pastProxy(endpoint, at)...)
+}
+
+// pastProxy keeps the address that stands for a name past the proxy for http that the
+// name is kept past: NO_PROXY knows the name only.
+func pastProxy(endpoint, at string) []string {
+	if at == endpoint || proxied(endpoint) || !proxied(at) {
+		return nil
+	}
+	u, err := url.Parse(at)
+	if err != nil {
+		return nil
+	}
+	list := cmp.Or(os.Getenv("no_proxy"), os.Getenv("NO_PROXY")) + "," + u.Hostname()
+	return []string{"NO_PROXY=" + list, "no_proxy=" + list}
+}
+
+// proxied reports whether requests to an endpoint take a proxy.
+func proxied(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	via, err := httpproxy.FromEnvironment().ProxyFunc()(u)
+	return err == nil && via != nil
 }
 
 // lookupTime bounds the search for the address of an endpoint.

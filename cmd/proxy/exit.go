@@ -26,11 +26,30 @@ func (e *usageError) Error() string { return e.what }
 
 func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
+// codeError is an end with an exit code of its own. Without an error there is nothing
+// to say.
+type codeError struct {
+	code int
+	err  error
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *codeError) Unwrap() error { return e.err }
+
 func exitCode(err error) int {
 	var u *usageError
+	var own *codeError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &own):
+		return own.code
 	case errors.As(err, &u), misread(err):
 		return exitUsage
 	case errors.Is(err, client.ErrHeld), errors.Is(err, client.ErrClaimed):

@@ -18,7 +18,7 @@ func newLock() *cobra.Command {
 		Long: `A lock is held for a scope, a directory under a guard such as s3://data/jobs/.
 Taking it yields a fencing token, larger than any before; writes carry it in
 fenced credentials, as X-Fencing-Token or as metadata fencing-token.`,
-	}, newLockAcquire(), newLockRenew(), newLockRelease(), newLockTake(), newLockList())
+	}, newLockAcquire(), newLockRenew(), newLockRelease(), newLockTake(), newLockList(), newLockRun(), newLockBlock(), newLockUnblock())
 }
 
 // leaseOut is a lease as --json prints it.

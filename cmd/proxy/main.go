@@ -45,7 +45,8 @@ func run(args []string, out, errs io.Writer) int {
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	}
-	if err != nil {
+	// A command that ran under a lock has said itself what was wrong.
+	if err != nil && err.Error() != "" {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			_, _ = fmt.Fprintln(errs, "s3fence:", line)
 		}

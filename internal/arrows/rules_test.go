@@ -45,6 +45,8 @@ var rooms = map[string]room{
 	"internal/s3api": {[]string{"internal/events", "internal/idempotency", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
 		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
 
+	"internal/lockrun": {nil, "it supervises processes: what a lock is, and where it is kept, is its caller's matter"},
+
 	"internal/proxy": {all, "the wiring, and nothing but the wiring, knows everything"},
 	"internal/demo":  {[]string{"client", "internal/proxy"}, "it shows what a user sees: the service as it is wired, and the public client; no rule may be bent for a show"},
 	"cmd/proxy":      {all, "the program is wiring"},

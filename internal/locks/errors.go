@@ -3,6 +3,7 @@ package locks
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
@@ -88,6 +89,9 @@ func (e *HeldError) Error() string {
 		s += fmt.Sprintf("; place %d of %d in the line is yours", e.Position, e.Waiting)
 	case e.Waiting > 0:
 		s += fmt.Sprintf("; %d in the line before you", e.Waiting)
+	}
+	if strings.HasPrefix(e.By.Owner, BlockLabel) {
+		return s + fmt.Sprintf(". Wait for it, or end the block: s3fence lock unblock %s", e.Scope)
 	}
 	return s + ". Wait for it, or take it by force: s3fence lock take"
 }

@@ -27,6 +27,9 @@ const (
 	// reason.
 	MaxOwner  = 256
 	MaxReason = 1024
+	// BlockLabel begins the owner label of a lock that is held to keep everybody out
+	// ("s3fence lock block"). It is for people: only messages look at it.
+	BlockLabel = "a block by "
 	// MaxLine is how many may wait for one scope in one process.
 	MaxLine = 1024
 	// MaxTicket is the length of a ticket in bytes. MaxKeep is the longest time for
