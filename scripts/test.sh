@@ -125,6 +125,7 @@ e2e() {
 	step 'build s3fence-race' go build -race -o bin/s3fence-race ./cmd/proxy
 	step 'build s3fence-armed' go build -race -tags pausepoints -o bin/s3fence-armed ./cmd/proxy
 	step 'build MinIO' "$scripts/minio.sh"
+	step 'find or build Terraform' "$scripts/terraform.sh"
 	S3FENCE_TEST_BIN=$PWD/bin tests e2e -race -count=1 ./e2e/...
 }
 
