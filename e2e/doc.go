@@ -7,8 +7,9 @@
 // make e2e builds the programs and runs everything. go test ./e2e/ builds them
 // itself, once for each run; S3FENCE_TEST_BIN names a folder with s3fence,
 // s3fence-race and s3fence-armed to use instead. What a test needs and does not
-// find (aws, boto3, pgbouncer, redis-server) fails it with what to install;
-// nothing is skipped.
+// find (aws, boto3, pgbouncer, rclone, redis-server) fails it with what to install;
+// nothing is skipped but the run of the AWS SDK for JavaScript, which comes from npm
+// alone and whose recorded requests are sent instead.
 //
 // # The harness
 //
@@ -41,8 +42,9 @@
 // Clients. Proxy.S3 (aws-sdk-go-v2), Proxy.MinIO (minio-go), Proxy.Send (a
 // request signed by hand, for what no client sends), Proxy.API (the JSON API),
 // Proxy.CLI (s3fence itself), Proxy.AWS (the aws CLI), Proxy.Python (a script of
-// testdata with boto3). Commands return their output and exit code. Cluster.Fence
-// asks for fenced credentials, which all of these can be made to use.
+// find (aws, boto3, pgbouncer, rclone, redis-server) fails it with what to install;
+// nothing is skipped but the run of the AWS SDK for JavaScript, which comes from npm
+// alone and whose recorded requests are sent instead.
 //
 // Nothing is left behind: packages testserver, pgtest and storetest end every
 // process with the test process, however that one ends.

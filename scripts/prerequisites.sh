@@ -37,7 +37,9 @@ missing() {
 	need aws awscli
 	need python3 python3
 	need redis-server redis-server # the demo's lock recipe is run against it
+	need node nodejs
 	need rclone rclone
+	need restic restic
 	need s3cmd s3cmd
 	postgres || packages+=(postgresql-15)
 	boto3 || packages+=(python3-boto3)

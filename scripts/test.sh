@@ -126,6 +126,7 @@ e2e() {
 	step 'build s3fence-armed' go build -race -tags pausepoints -o bin/s3fence-armed ./cmd/proxy
 	step 'build MinIO' "$scripts/minio.sh"
 	step 'build mc' "$scripts/mc.sh"
+	step 'find or build Terraform' "$scripts/terraform.sh"
 	S3FENCE_TEST_BIN=$PWD/bin tests e2e -race -count=1 ./e2e/...
 }
 

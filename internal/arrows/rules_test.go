@@ -64,6 +64,11 @@ var rooms = map[string]room{
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
 	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
 	"e2e":                  {nil, "black box: it sees what users see"},
+
+	"examples/go/append":              {[]string{"client"}, "an example is copied: it knows what its reader may import"},
+	"examples/mistakes/leader/right":  {[]string{"client", "examples/mistakes/leader/worker"}, "the two forms differ in the mistake and share the rest"},
+	"examples/mistakes/leader/worker": {[]string{"client"}, "an example is copied: it knows what its reader may import"},
+	"examples/mistakes/leader/wrong":  {[]string{"client", "examples/mistakes/leader/worker"}, "the two forms differ in the mistake and share the rest"},
 }
 
 // driver is what packages that keep the state may import.
@@ -106,6 +111,7 @@ var bans = []ban{
 	{[]string{"client/minios3"}, []string{"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/feature/"}, true, "nobody's build pulls in the other SDK"},
 	{[]string{"client", "client/awss3", "client/minios3", "internal/proxy"}, []string{"github.com/gomodule/"}, true, "the demo has a Redis, the service has none"},
 	{[]string{"client", "client/awss3"}, []string{"github.com/minio/"}, true, "nobody's build pulls in the other SDK"},
+	{[]string{"examples/go/append", "examples/mistakes/leader/right", "examples/mistakes/leader/worker", "examples/mistakes/leader/wrong"}, append([]string{"github.com/minio/", "github.com/spf13/", "github.com/stretchr/"}, sqlImports...), true, "an example shows what a reader's build pulls in: the client and the SDK it uses"},
 	{[]string{"cmd/proxy", "internal/proxy"}, []string{"testing", "github.com/stretchr/", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/anishathalye/porcupine"}, true, "what tests are made of is no part of the program"},
 }
 

@@ -1,0 +1,39 @@
+// Command right is a worker whose every write carries the token of its term. Run
+// three of it:
+//
+//	BUCKET=demo go run ./examples/mistakes/leader/right ann
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/s3fence/s3fence/client"
+	"github.com/s3fence/s3fence/examples/mistakes/leader/worker"
+)
+
+func main() { worker.Main(lead) }
+
+func lead(ctx context.Context, locks *client.Client, bucket, name string) error {
+	held, err := locks.Hold(ctx, "s3://"+bucket+"/leader/", client.WithOwner(name), client.WithTTL(2*time.Second), client.WithWait(time.Hour))
+	if err != nil {
+		return err
+	}
+	term := held.Token()
+	worker.Say("leads", term)
+
+	// The credentials of this term: a write that arrives in the next one is refused,
+	// StaleFencingToken, however late it is.
+	store, err := worker.NewStore(ctx, held.Credentials())
+	if err != nil {
+		return err
+	}
+	for n := 1; held.Context().Err() == nil; n++ { // saves work; what protects is the token
+		if err := store.Write(ctx, term, bucket+"/leader/state", fmt.Sprintf("%d %s %d", term, name, n)); err != nil {
+			log.Print(err)
+		}
+	}
+	return held.Release(ctx)
+}
