@@ -11,9 +11,9 @@ import (
 // next is what demo prints last.
 var next = []string{
 	"Next",
-	"  s3fence dev                           a proxy for your clients",
-	"  s3fence lock acquire s3://demo/jobs/  a lock and its token",
-	"  https://github.com/s3fence/s3fence    what it does, and how",
+	"  s3fence dev                         a proxy for your clients",
+	"  s3fence lock run SCOPE -- COMMAND   any program, under a lock",
+	"  https://github.com/s3fence/s3fence  what it does, and how",
 }
 
 func newDemo() *cobra.Command {

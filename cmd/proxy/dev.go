@@ -76,7 +76,9 @@ Two holders, one after the other; a write of the newer, a write of the older:
   echo new | aws s3 cp - s3://demo/jobs/report --metadata fencing-token=$NEW
   echo old | aws s3 cp - s3://demo/jobs/report --metadata fencing-token=$OLD
 
-The last one is refused: StaleFencingToken.
+The last one is refused: StaleFencingToken. Any S3 program, under a lock:
+
+  %[6]s lock run s3://demo/jobs/ -- aws s3 cp FILE s3://demo/jobs/
 
 `, dir, proxy.DevAccessKey, proxy.DevSecretKey, proxy.DevRegion, endpointOf(at), me)
 }
