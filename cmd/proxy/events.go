@@ -78,6 +78,9 @@ func (o *eventsOptions) run(c *cobra.Command, prefix string) error {
 		return err
 	}
 	p := newEventPrinter(c.OutOrStdout(), o.asJSON)
+	if o.follow {
+		p.width = followedSubject // those to come are aligned with those of the past
+	}
 	var next int64
 	if o.since != "" && !limited {
 		next, err = everything(c.Context(), s, q, p)

@@ -16,8 +16,12 @@ import (
 	"github.com/s3fence/s3fence/client"
 )
 
-// widestSubject bounds the column of what an event is about.
-const widestSubject = 48
+// widestSubject bounds the column of what an event is about; followedSubject is
+// its width where more events will come.
+const (
+	widestSubject   = 48
+	followedSubject = 36
+)
 
 // eventPrinter writes events as lines, and counts them.
 type eventPrinter struct {

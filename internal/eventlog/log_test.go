@@ -31,7 +31,8 @@ type world struct {
 	t     *testing.T
 	state *memory.Store
 	log   *Log
-	text  bytes.Buffer // read it while nothing runs
+	text  bytes.Buffer // of to; read it while nothing runs
+	to    *slog.Logger
 	fault atomic.Pointer[func(memory.Stage) error]
 	skew  time.Duration
 }
@@ -39,6 +40,7 @@ type world struct {
 // newWorld is to be called inside of a bubble; the log is closed at its end.
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, skew: -1000 * time.Hour}
+	w.to = slog.New(slog.NewTextHandler(&w.text, nil))
 	w.state = memory.New(
 		memory.WithClock(func() time.Time { return time.Now().Add(w.skew) }),
 		memory.WithFaults(func(at memory.Stage) error {
@@ -53,7 +55,7 @@ func newWorld(t *testing.T) *world {
 
 // start is another process on the same state.
 func (w *world) start() *Log {
-	l := New(w.state, Options{Name: "a-host", Logger: slog.New(slog.NewTextHandler(&w.text, nil))})
+	l := New(w.state, Options{Name: "a-host", Logger: w.to})
 	w.t.Cleanup(func() { closeWithin(l, time.Minute) })
 	return l
 }
@@ -278,7 +280,7 @@ func TestEventThatCannotBeAdded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		l := New(refusing{w.state, 3}, Options{Logger: slog.New(slog.NewTextHandler(&w.text, nil))})
+		l := New(refusing{w.state, 3}, Options{Logger: w.to})
 		for n := range 5 {
 			l.Observe(t.Context(), granted(n+1))
 		}
