@@ -52,6 +52,7 @@ func TestExitCodes(t *testing.T) {
 		{"no interpreter named", []string{write("bare", "echo bare $1", 0o755), "x"}, 0, "bare x\n", ""},
 		{"interpreter missing", []string{write("strange", "#!/no/such/interpreter\n", 0o755)}, 127, "",
 			dir + "/strange cannot be run: it, or the interpreter that its first line names, is not there\n"},
+		{"a process is about to end", []string{"bash", "-c", "sleep 0.02 & exit 5"}, 5, "", ""},
 		{"a process is left", sh("sleep 1000 & exit 5"), 5, "", "[left 1]\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
