@@ -550,6 +550,10 @@ func TestLockRunClaims(t *testing.T) {
 	// What cannot run claims nothing.
 	r := p.cli("lock", "run", "--claim", "report", "--slot", "later", "s3://demo/claims/", "--", "no-such-program")
 	assert.Equal(t, 127, r.code)
+	script := filepath.Join(t.TempDir(), "script")
+	require.NoError(t, os.WriteFile(script, []byte("#!/no/such/interpreter -x\n"), 0o700))
+	r = p.cli("lock", "run", "--claim", "report", "--slot", "later", "s3://demo/claims/", "--", script)
+	assert.Equal(t, 127, r.code)
 	r = p.cli("lock", "run", "--wait", "0", "--claim", "report", "--slot", "later", "s3://nowhere/x/", "--", "true")
 	assert.Equal(t, 1, r.code)
 	require.Equal(t, 0, p.cli("lock", "acquire", "s3://demo/claims/", "--ttl", "10m").code)

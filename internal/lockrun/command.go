@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -105,6 +106,9 @@ func Look(name string) (path string, err error) {
 	path, err = exec.LookPath(name)
 	// Who has the working directory in PATH wants it searched.
 	if err == nil || errors.Is(err, exec.ErrDot) {
+		if !interpretable(path) {
+			return "", &StartError{Name: name, Code: CodeNotFound, Err: errInterpreter}
+		}
 		return path, nil
 	}
 	if e, ok := errors.AsType[*exec.Error](err); ok {
@@ -117,6 +121,34 @@ func Look(name string) (path string, err error) {
 		return "", &StartError{Name: name, Code: CodeNotFound, Err: exec.ErrNotFound}
 	}
 	return "", &StartError{Name: name, Code: CodeCannotRun, Err: reason(err)}
+}
+
+// errInterpreter is what is missing where a file that was found is not found.
+var errInterpreter = errors.New("it, or the interpreter that its first line names, is not there")
+
+// interpretable reports whether the interpreter is there that a script names in its
+// first line. What cannot be read is tried.
+func interpretable(path string) bool {
+	// A pipe would keep us waiting.
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	// As much as the kernel looks at.
+	line := make([]byte, 256)
+	n, _ := io.ReadFull(f, line)
+	first, _, _ := strings.Cut(string(line[:n]), "\n")
+	named, is := strings.CutPrefix(first, "#!")
+	words := strings.Fields(named)
+	if !is || len(words) == 0 {
+		return true
+	}
+	_, err = os.Stat(words[0])
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // found reports whether a file of that name stands in PATH, though it cannot be run.

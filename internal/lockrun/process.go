@@ -43,9 +43,6 @@ func start(c *Command, t *terminal, foreground bool) (*process, error) {
 	return p, nil
 }
 
-// errInterpreter is what is missing where a file that was found is not found.
-var errInterpreter = errors.New("it, or the interpreter that its first line names, is not there")
-
 // run starts the command and waits for it, in a thread that lives as long as it: the
 // kernel tells the command of its parent's death when that thread dies.
 func (p *process) run(c *Command, tty int, foreground bool, started chan<- error) {

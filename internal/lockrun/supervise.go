@@ -19,6 +19,8 @@ const (
 	checkTime = 5 * time.Second
 	// lookTime is the pause between two looks at a group that is ending.
 	lookTime = 20 * time.Millisecond
+	// settleTime is how long what the command leaves behind may take to end.
+	settleTime = 500 * time.Millisecond
 	// hangUpTime is the pause before a shell that has not ended is told again.
 	hangUpTime = 300 * time.Millisecond
 )
@@ -155,9 +157,19 @@ func (s *supervisor) kill() {
 	s.timer.Reset(killTime)
 }
 
+// left counts what is left of the group, a moment after the command's end: the rest of
+// a pipeline may be about to end as well.
+func (s *supervisor) left() int {
+	for end := time.Now().Add(settleTime); ; time.Sleep(lookTime / 4) {
+		if n := s.process.living(); n == 0 || time.Now().After(end) {
+			return n
+		}
+	}
+}
+
 // finish takes the terminal back and says how the command ended.
 func (s *supervisor) finish() Exit {
-	exit := Exit{Lost: s.lost, Left: s.process.living(), Code: CodeSignal + int(unix.SIGKILL)}
+	exit := Exit{Lost: s.lost, Left: s.left(), Code: CodeSignal + int(unix.SIGKILL)}
 	given := s.terminal.given
 	s.terminal.take()
 	var by unix.Signal

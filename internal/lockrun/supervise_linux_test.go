@@ -52,6 +52,7 @@ func TestExitCodes(t *testing.T) {
 		{"no interpreter named", []string{write("bare", "echo bare $1", 0o755), "x"}, 0, "bare x\n", ""},
 		{"interpreter missing", []string{write("strange", "#!/no/such/interpreter\n", 0o755)}, 127, "",
 			dir + "/strange cannot be run: it, or the interpreter that its first line names, is not there\n"},
+		{"a process is about to end", []string{"bash", "-c", "sleep 0.02 & exit 5"}, 5, "", ""},
 		{"a process is left", sh("sleep 1000 & exit 5"), 5, "", "[left 1]\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -174,7 +175,7 @@ func TestLost(t *testing.T) {
 		{"it does not listen", "trap '' TERM; " + patient, 300 * time.Millisecond, "[ending]\n[killing]\n[lost: the lock was taken; 137]\n", 137},
 		{"no grace", "trap '' TERM; " + patient, 0, "[ending]\n[lost: the lock was taken; 137]\n", 137},
 		{"children obey", "sleep 1000 & sleep 1000 | sleep 1000 & " + patient, time.Minute, "[ending]\n[lost: the lock was taken; 143]\n", 143},
-		{"a child does not listen, its parent does", "(trap '' TERM; while :; do sleep 0.02; done) & " + patient, 300 * time.Millisecond,
+		{"a child does not listen, its parent does", "(trap '' TERM; " + patient + ") & while :; do sleep 0.02; done", 300 * time.Millisecond,
 			"[ending]\n[killing]\n[lost: the lock was taken; 143]\n", 143},
 		{"it is stopped", "echo ready; kill -STOP $$; sleep 1000", time.Minute, "[halted]\n[ending]\n[lost: the lock was taken; 143]\n", 143},
 	} {
