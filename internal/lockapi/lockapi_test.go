@@ -221,6 +221,8 @@ func TestBadRequests(t *testing.T) {
 		{"empty", "POST", acquire, "", 400, "BadRequest", "empty"},
 		{"not JSON", "POST", acquire, "{", 400, "BadRequest", ""},
 		{"unknown field", "POST", acquire, `{"scope":"s3://data/jobs/","tll":"30s"}`, 400, "BadRequest", "tll"},
+		{"field given twice", "POST", acquire, `{"scope":"s3://data/jobs/","SCOPE":"s3://other/"}`, 400, "BadRequest", `"SCOPE" is given twice`},
+		{"field given twice, same case", "POST", "/-/v1/guards", `{"pattern":"s3://other/","pattern":"s3://more/"}`, 400, "BadRequest", `"pattern" is given twice`},
 		{"two values", "POST", acquire, `{"scope":"s3://data/jobs/"} {}`, 400, "BadRequest", "follows"},
 		{"no scope", "POST", acquire, `{}`, 400, "BadRequest", "scope"},
 		{"bad scope", "POST", acquire, `{"scope":"data/jobs"}`, 400, "InvalidScope", "s3://"},

@@ -223,6 +223,9 @@ func (s *server) admit(w http.ResponseWriter, c *call) error {
 	if len(c.body) > maxBody {
 		return fmt.Errorf("%w: at most %d bytes are taken", errTooLarge, maxBody)
 	}
+	if name, found := twice(c.body); found {
+		return fmt.Errorf("%w: the field %q is given twice; send it once", errBadRequest, clip(name))
+	}
 	return nil
 }
 
