@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -340,6 +341,24 @@ func TestIdempotencyKey(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, out)
 		assert.Equal(t, 2.0, out["generation"])
 	}
+	// A release that is sent again late is answered as the first time, whoever got the
+	// lock since. It may be under the key of the acquire.
+	const release = "/-/v1/locks/release"
+	lease := func(key string) string {
+		status, out := post(acquire, body, key)
+		require.Equal(t, http.StatusOK, status, out)
+		return fmt.Sprintf(`{"scope":"s3://data/jobs/","token":%v}`, out["token"])
+	}
+	mine := lease("held")
+	for range 3 {
+		status, out := post(release, mine, "held")
+		require.Equal(t, http.StatusOK, status, out)
+		_, _ = post(acquire, body, "the next one")
+	}
+	status, _ = post(release, mine, "of another call")
+	assert.Equal(t, http.StatusPreconditionFailed, status)
+	status, out = post(release, strings.Replace(mine, `"token":`, `"token":1`, 1), "held")
+	assert.Equal(t, http.StatusUnprocessableEntity, status, out)
 	// A change of guards that is sent again late does not undo what came since.
 	const guards, remove = "/-/v1/guards", "/-/v1/guards?pattern=s3%3A%2F%2Fother%2F"
 	change := func(method, path, body, key string) (int, map[string]any) {
