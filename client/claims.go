@@ -102,8 +102,9 @@ type keyOfContext struct{}
 // WithIdempotencyKey makes the calls of a context one request, of 1 to 256 bytes:
 // whoever repeats it, after a crash in another process too, is given the first
 // answer for at least a day, and another request under the key is refused with
-// [ErrKeyReused]. It counts for acquiring, taking, raising, resetting and claiming;
-// the other calls do no harm when they are repeated.
+// [ErrKeyReused]. It counts for acquiring, taking, releasing, raising, resetting and
+// claiming; the other calls do no harm when they are repeated. A release may have the
+// key of the acquire. [Held.Release] has one of its own.
 func WithIdempotencyKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, keyOfContext{}, key)
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -71,9 +72,11 @@ type Held struct {
 	observe *observer
 	// idle is closed when nothing renews any more.
 	idle chan struct{}
-	// releasing is held by whoever releases; it guards released.
-	releasing chan struct{}
-	released  bool
+	// releasing is held by whoever releases; it guards released and releaseKey, the
+	// name that all tries to release have in common.
+	releasing  chan struct{}
+	released   bool
+	releaseKey string
 
 	mu    sync.Mutex
 	lease Lease
@@ -225,8 +228,14 @@ func (h *Held) Release(ctx context.Context) error {
 	return nil
 }
 
-// giveBack asks the service to end the lease, until it answers or ctx ends.
+// giveBack asks the service to end the lease, until it answers or ctx ends. All its
+// tries are one request: after a lost answer the next in line may have the lock, and
+// what was given back in time must not read as lost.
 func (h *Held) giveBack(ctx context.Context) error {
+	if h.releaseKey == "" {
+		h.releaseKey = rand.Text()
+	}
+	ctx = WithIdempotencyKey(ctx, h.releaseKey)
 	for tries := 1; ; tries++ {
 		err := h.client.Release(ctx, h.scope, h.token)
 		if !mayPass(err) {

@@ -27,6 +27,10 @@ func TestSlots(t *testing.T) {
 		{"time elsewhere", "2026-05-01T04:00:00+02:00", "2030-01-01T00:00:00Z", "2026-05-01T02:00:00Z", false},
 		{"time with zeros", "2026-05-01t02:00:00.000z", "2030-01-01T00:00:00Z", "2026-05-01T02:00:00Z", false},
 		{"time without seconds", "2026-05-01T04:00+02:00", "2030-01-01T00:00:00Z", "2026-05-01T02:00:00Z", false},
+		{"time of date --rfc-3339", "2026-05-01 04:00:00+02:00", "2030-01-01T00:00:00Z", "2026-05-01T02:00:00Z", false},
+		{"time of date %T%z", "2026-05-01T04:00:00+0200", "2030-01-01T00:00:00Z", "2026-05-01T02:00:00Z", false},
+		{"time of date %R %z", "2026-05-01 04:00 +0200", "2030-01-01T00:00:00Z", "2026-05-01T02:00:00Z", false},
+		{"time of nobody's clock", "2026-05-01 04:00", "2030-01-01T00:00:00Z", "2026-05-01 04:00", false},
 		{"length, on time", "5m", "2026-05-01T02:05:00Z", "2026-05-01T02:05:00Z", false},
 		{"length, late", "5m", "2026-05-01T02:06:59Z", "2026-05-01T02:05:00Z", false},
 		// Truncated, a clock that is a second behind would name the slot before.

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/s3fence/s3fence/client"
+	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/lockapi"
 	"github.com/s3fence/s3fence/internal/locks"
 	"github.com/s3fence/s3fence/internal/state"
@@ -135,4 +137,48 @@ func TestClaimOfUnknownOutcome(t *testing.T) {
 	assert.Equal(t, "ann@host", c.Owner)
 	_, err = w.as("ann").Claim(t.Context(), "nightly", "1", "ann@host")
 	require.ErrorIs(t, err, client.ErrClaimed, "another call by the same client is another scheduler")
+}
+
+// busy answers the first release as one of unknown outcome, after the next one in
+// line got the lock.
+type busy struct {
+	lockapi.Locks
+	tries atomic.Int32
+}
+
+func (b *busy) ReleaseOnce(ctx context.Context, sc fence.Scope, token fence.Token, holder string, retry *idempotency.Request) error {
+	err := b.Locks.ReleaseOnce(ctx, sc, token, holder, retry)
+	if err != nil || b.tries.Add(1) != 1 {
+		return err
+	}
+	if _, err := b.Acquire(ctx, locks.Request{Scope: sc, Holder: "bob"}); err != nil {
+		return err
+	}
+	return state.ErrUnknown
+}
+
+// F7: a hold that was given back, and whose answer was lost, was not lost because
+// somebody else waited for it.
+func TestReleaseOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *lockapi.Options) { o.Locks = &busy{Locks: o.Locks} })
+	_, err := w.as("root").AddGuard(t.Context(), client.Guard{Pattern: jobs})
+	require.NoError(t, err)
+	held, err := w.as("ann").Hold(t.Context(), jobs)
+	require.NoError(t, err)
+	require.NoError(t, held.Release(t.Context()))
+}
+
+// A context that names a job's calls may come along to where its locks are given back.
+func TestReleasesUnderOneContext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.as("root").AddGuard(t.Context(), client.Guard{Pattern: "s3://data/jobs/*/"})
+	require.NoError(t, err)
+	ctx := client.WithIdempotencyKey(t.Context(), "the job")
+	for _, scope := range []string{"s3://data/jobs/a/", "s3://data/jobs/b/"} {
+		held, err := w.as("ann").Hold(t.Context(), scope)
+		require.NoError(t, err)
+		require.NoError(t, held.Release(ctx))
+	}
 }

@@ -6,11 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/locks"
 )
+
+// maxFields is more than any call has.
+const maxFields = 32
 
 // decode reads one JSON object into v, whose fields are all that it may have.
 func decode(body []byte, v any) error {
@@ -33,6 +38,34 @@ func decode(body []byte, v any) error {
 		return fmt.Errorf("%w: something follows the JSON object", errBadRequest)
 	}
 	return nil
+}
+
+// twice finds the second of two fields of a JSON object that are one to [decode],
+// which takes names in any case: of two values each reader would take another, and a
+// call would be compared with its repetitions by one and done by the other. What is
+// no object is left to decode.
+func twice(body []byte) (name string, found bool) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return "", false
+	}
+	var names []string
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		var value json.RawMessage
+		if err != nil || !ok || d.Decode(&value) != nil {
+			return "", false
+		}
+		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+			return name, true
+		}
+		// Calls have few fields; what has many is refused by decode.
+		if names = append(names, name); len(names) > maxFields {
+			return "", false
+		}
+	}
+	return "", false
 }
 
 // token is a fencing token as a number or as a string: some JSON libraries keep

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -221,6 +222,8 @@ func TestBadRequests(t *testing.T) {
 		{"empty", "POST", acquire, "", 400, "BadRequest", "empty"},
 		{"not JSON", "POST", acquire, "{", 400, "BadRequest", ""},
 		{"unknown field", "POST", acquire, `{"scope":"s3://data/jobs/","tll":"30s"}`, 400, "BadRequest", "tll"},
+		{"field given twice", "POST", acquire, `{"scope":"s3://data/jobs/","SCOPE":"s3://other/"}`, 400, "BadRequest", `"SCOPE" is given twice`},
+		{"field given twice, same case", "POST", "/-/v1/guards", `{"pattern":"s3://other/","pattern":"s3://more/"}`, 400, "BadRequest", `"pattern" is given twice`},
 		{"two values", "POST", acquire, `{"scope":"s3://data/jobs/"} {}`, 400, "BadRequest", "follows"},
 		{"no scope", "POST", acquire, `{}`, 400, "BadRequest", "scope"},
 		{"bad scope", "POST", acquire, `{"scope":"data/jobs"}`, 400, "InvalidScope", "s3://"},
@@ -338,6 +341,24 @@ func TestIdempotencyKey(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, out)
 		assert.Equal(t, 2.0, out["generation"])
 	}
+	// A release that is sent again late is answered as the first time, whoever got the
+	// lock since. It may be under the key of the acquire.
+	const release = "/-/v1/locks/release"
+	lease := func(key string) string {
+		status, out := post(acquire, body, key)
+		require.Equal(t, http.StatusOK, status, out)
+		return fmt.Sprintf(`{"scope":"s3://data/jobs/","token":%v}`, out["token"])
+	}
+	mine := lease("held")
+	for range 3 {
+		status, out := post(release, mine, "held")
+		require.Equal(t, http.StatusOK, status, out)
+		_, _ = post(acquire, body, "the next one")
+	}
+	status, _ = post(release, mine, "of another call")
+	assert.Equal(t, http.StatusPreconditionFailed, status)
+	status, out = post(release, strings.Replace(mine, `"token":`, `"token":1`, 1), "held")
+	assert.Equal(t, http.StatusUnprocessableEntity, status, out)
 	// A change of guards that is sent again late does not undo what came since.
 	const guards, remove = "/-/v1/guards", "/-/v1/guards?pattern=s3%3A%2F%2Fother%2F"
 	change := func(method, path, body, key string) (int, map[string]any) {

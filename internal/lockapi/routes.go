@@ -100,8 +100,8 @@ func (c *call) request(sc fence.Scope, b acquireBody) locks.Request {
 
 // named is the call under its Idempotency-Key, nil where it has none: the call, its
 // parameters and the fields of its body but those left out, which say how it is asked
-// and not what for. Renewals, releases and checks have no use for one: they do no
-// harm when they are repeated, and an old answer would.
+// and not what for. Renewals and checks have no use for one: they do no harm when they
+// are repeated, and an old answer would.
 func (c *call) named(without ...string) *idempotency.Request {
 	if c.key == "" {
 		return nil
@@ -228,7 +228,12 @@ func (s *server) release(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	err = s.Locks.Release(c.Context(), sc, fence.Token(b.Token), c.principal.AccessKey)
+	retry := c.named()
+	if retry != nil {
+		// One key may name all that is done with a lock.
+		retry = retry.Step("release")
+	}
+	err = s.Locks.ReleaseOnce(c.Context(), sc, fence.Token(b.Token), c.principal.AccessKey, retry)
 	return http.StatusOK, map[string]any{"scope": sc.String(), "token": b.Token, "released": true}, err
 }
 

@@ -46,7 +46,7 @@ type Locks interface {
 	Acquire(ctx context.Context, r locks.Request) (locks.Lease, error)
 	Take(ctx context.Context, r locks.Request, reason string) (locks.Lease, error)
 	Renew(ctx context.Context, sc fence.Scope, token fence.Token, holder string, ttl time.Duration) (locks.Lease, error)
-	Release(ctx context.Context, sc fence.Scope, token fence.Token, holder string) error
+	ReleaseOnce(ctx context.Context, sc fence.Scope, token fence.Token, holder string, retry *idempotency.Request) error
 	List(ctx context.Context, prefix, after string, limit int) (page []locks.Status, more bool, err error)
 	Check(ctx context.Context, sc fence.Scope, generation fence.Generation, token fence.Token) (fence.Mark, error)
 	Raise(ctx context.Context, sc fence.Scope, to fence.Token, accessKey, reason string, retry *idempotency.Request) (fence.Mark, error)
@@ -222,6 +222,9 @@ func (s *server) admit(w http.ResponseWriter, c *call) error {
 	}
 	if len(c.body) > maxBody {
 		return fmt.Errorf("%w: at most %d bytes are taken", errTooLarge, maxBody)
+	}
+	if name, found := twice(c.body); found {
+		return fmt.Errorf("%w: the field %q is given twice; send it once", errBadRequest, clip(name))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/idempotency"
 	"github.com/s3fence/s3fence/internal/state"
 )
 
@@ -22,7 +23,7 @@ func (s *Service) Renew(ctx context.Context, sc fence.Scope, token fence.Token, 
 	}
 	var lease Lease
 	var now time.Time
-	err := s.own(ctx, sc, token, holder, func(v *state.View, row *state.Scope) (bool, error) {
+	err := s.own(ctx, sc, token, holder, nil, func(v *state.View, row *state.Scope) (bool, error) {
 		if !row.Held(v.Now) {
 			return false, lostError(row, token, v.Now)
 		}
@@ -48,9 +49,15 @@ func (s *Service) Renew(ctx context.Context, sc fence.Scope, token fence.Token, 
 // Release ends a lease and keeps the mark (F1). Releasing again, or after the
 // lease ran out, is fine as long as nobody else was granted the lock.
 func (s *Service) Release(ctx context.Context, sc fence.Scope, token fence.Token, holder string) error {
+	return s.ReleaseOnce(ctx, sc, token, holder, nil)
+}
+
+// ReleaseOnce is Release for a request that may name itself: its repetitions are
+// answered as it was, also when somebody else was granted the lock since.
+func (s *Service) ReleaseOnce(ctx context.Context, sc fence.Scope, token fence.Token, holder string, retry *idempotency.Request) error {
 	e := events.Event{Kind: events.Released, Scope: sc, Token: token, Highest: token, Holder: holder, AccessKey: holder}
 	released := false
-	err := s.own(ctx, sc, token, holder, func(v *state.View, row *state.Scope) (bool, error) {
+	err := s.own(ctx, sc, token, holder, retry, func(v *state.View, row *state.Scope) (bool, error) {
 		e.Time, e.Owner = v.Now, row.Last.Owner
 		released = !row.LeaseUntil.IsZero()
 		row.LeaseUntil, row.TTL = time.Time{}, 0
@@ -67,10 +74,11 @@ func (s *Service) Release(ctx context.Context, sc fence.Scope, token fence.Token
 }
 
 // own changes a scope's row for the holder of its mark, comparing token and
-// holder in the transaction that writes. change reports whether it changed it.
+// holder in the transaction that writes. change reports whether it changed it. For a
+// repetition of a request that names itself nothing is compared and nothing changed.
 //
 // The guard is not asked: who holds a lock may end it whatever became of that.
-func (s *Service) own(ctx context.Context, sc fence.Scope, token fence.Token, holder string, change func(*state.View, *state.Scope) (bool, error)) error {
+func (s *Service) own(ctx context.Context, sc fence.Scope, token fence.Token, holder string, retry *idempotency.Request, change func(*state.View, *state.Scope) (bool, error)) error {
 	if sc.IsZero() {
 		return invalid("no scope is named")
 	}
@@ -78,8 +86,11 @@ func (s *Service) own(ctx context.Context, sc fence.Scope, token fence.Token, ho
 		return invalid("token is %d; it must be what the lock was granted with", token)
 	}
 	err := state.Run(ctx, s.state, &state.Tx{
-		Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}},
+		Scopes: []state.ScopeLock{{Scope: sc, Mode: state.Exclusive}}, Requests: requests(retry),
 		Decide: func(v *state.View) (state.Changes, error) {
+			if _, found, err := before(retry, v); found || err != nil {
+				return state.Changes{}, err
+			}
 			row, ok := v.Scopes[sc]
 			switch {
 			case !ok || token > row.Mark.Token:
@@ -90,10 +101,14 @@ func (s *Service) own(ctx context.Context, sc fence.Scope, token fence.Token, ho
 				return state.Changes{}, &OtherHolderError{sc, token}
 			}
 			changed, err := change(v, &row)
-			if err != nil || !changed {
+			if err != nil {
 				return state.Changes{}, err
 			}
-			return state.Changes{Scopes: []state.Scope{row}}, nil
+			ch := state.Changes{Retries: remembered(retry, v.Now, "")}
+			if changed {
+				ch.Scopes = []state.Scope{row}
+			}
+			return ch, nil
 		},
 	})
 	s.alarm(ctx, sc, err)

@@ -119,6 +119,11 @@ func TestIdempotencyKeyAfterATakeover(t *testing.T) {
 		}
 	}
 	b.raise("s3://data/jobs/a/", 41)
+	for _, name := range []string{"put", "batch"} {
+		if got := b.call(t, calls[name]); got.header.Get("X-Fencing-Highest") != "41" {
+			t.Errorf("%s: a holder that was passed is not told: %+v", name, got)
+		}
+	}
 	// This proxy knows by now.
 	if got := b.call(t, call{method: "PUT", target: "/data/jobs/a/k", body: "late", header: map[string]string{"X-Fencing-Token": "34"}}); got.status != http.StatusPreconditionFailed {
 		t.Fatal(got)
@@ -127,6 +132,9 @@ func TestIdempotencyKeyAfterATakeover(t *testing.T) {
 		got := b.call(t, c)
 		if got.status != first[name].status || got.body != first[name].body || got.header.Get("Etag") != first[name].header.Get("Etag") {
 			t.Errorf("%s: %+v, at first %+v", name, got, first[name])
+		}
+		if got.header.Get("X-Fencing-Highest") != "41" {
+			t.Errorf("%s: a holder that was passed is not told: %+v", name, got)
 		}
 		c.header = headers(c.header, map[string]string{"Idempotency-Key": "new"})
 		if got := b.call(t, c); got.code() != codeStale && !strings.Contains(got.body, codeStale) {

@@ -169,11 +169,15 @@ func (rq *request) status(code int) {
 	rq.w.WriteHeader(code)
 }
 
-// fencedHeaders tells the holder which mark its request met.
+// fencedHeaders tells the holder which mark its request met: its own token, unless
+// the answer is that of an earlier try and somebody else was granted the lock since.
 func (rq *request) fencedHeaders() {
 	t := rq.side.Request.Token
 	if !rq.fenced || t == 0 {
 		return
+	}
+	if passed := rq.s.judge.KnownStale(&rq.side); passed != nil {
+		t = passed.Mark.Token
 	}
 	h := rq.w.Header()
 	h.Set(headerScope, rq.side.Scope.String())

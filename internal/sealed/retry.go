@@ -160,6 +160,11 @@ func (s *Store) answered(ctx context.Context, op *guarded.Op) (r result, found b
 	if err != nil {
 		return r, false, err
 	}
+	if found && op.Request.Token != 0 {
+		// Under which mark the first try stood is of no use to a holder that was passed
+		// since: what is read here is what the edge tells it. A failure costs that only.
+		_, _ = s.reads.read(ctx, state.Query{Scopes: []fence.Scope{op.Scope}})
+	}
 	if !found && op.Request.Token != 0 {
 		// The edge did not ask: an answer comes before a verdict.
 		if refusal := s.KnownStale(op); refusal != nil {

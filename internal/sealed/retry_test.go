@@ -395,3 +395,57 @@ func TestRequestsOfOneNameDoNotShareATransaction(t *testing.T) {
 	}
 	assert.Equal(t, 1, took)
 }
+
+// A Complete that was answered is answered again, but not under a token that is not
+// the upload's: it would be an answer under a mark that never rose (F4).
+func TestRepeatedCompleteUnderAnotherToken(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"nothing", "name"} {
+		t.Run("known again by "+by, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			const ext = "s3://data/ext/"
+			l.guard(ext, func(g *fence.Guard) { g.Issuer = fence.External })
+			op := l.op(ext, 40)
+			id, err := l.CreateUpload(t.Context(), &guarded.CreateUpload{Op: op, Ref: at(op)})
+			require.NoError(t, err)
+			u := guarded.UploadRef{Op: op, Ref: at(op), ID: id}
+			_, err = l.UploadPart(t.Context(), &guarded.Part{UploadRef: u, Number: 1, Body: bytes.NewReader(partBytes), Size: int64(len(partBytes))})
+			require.NoError(t, err)
+			complete := func(tok fence.Token) error {
+				o := l.op(ext, tok)
+				if by == "name" {
+					o = named(o, "key", "CompleteMultipartUpload", at(o))
+				}
+				_, err := l.Complete(t.Context(), &guarded.Complete{UploadRef: guarded.UploadRef{Op: o, Ref: at(o), ID: id},
+					Parts: []guarded.PartInfo{{Number: 1, ETag: md5Hex(string(partBytes))}}})
+				return err
+			}
+			require.NoError(t, complete(40))
+			require.ErrorIs(t, complete(50), guarded.ErrOtherToken)
+			require.NoError(t, complete(40))
+			require.NoError(t, complete(0), "it needs no token of its own")
+		})
+	}
+}
+
+// An upload belongs to the token that created it, so a Create that comes again under
+// another one cannot be given it: its parts would be refused one by one.
+func TestRepeatedCreateUnderAnotherToken(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.guard(jobs)
+	create := func(tok fence.Token) (string, error) {
+		op := l.op(jobs, tok)
+		return l.CreateUpload(t.Context(), &guarded.CreateUpload{Op: named(op, "key", "CreateMultipartUpload", at(op)), Ref: at(op)})
+	}
+	old := l.grant(jobs)
+	first, err := create(old)
+	require.NoError(t, err)
+	now := l.grant(jobs)
+	_, err = create(now)
+	require.ErrorIs(t, err, guarded.ErrOtherToken)
+	again, err := create(old)
+	require.NoError(t, err)
+	assert.Equal(t, first, again)
+}

@@ -60,7 +60,7 @@ func (s *Store) createUpload(ctx context.Context, client *upstream.Client, bucke
 	mine := up.ID
 	o := s.operation(&c.Op, fence.Write, c.Ref)
 	o.answer = func() result { return result{UploadID: up.ID} }
-	o.replay = func(r *result) { up.ID = r.UploadID }
+	o.replay = func(r *result) { up.ID, up.Token = r.UploadID, fence.Token(r.Token) }
 	o.apply = func(v *state.View, row *state.Scope, ch *state.Changes) error {
 		if nm.Epoch < row.Horizon {
 			return fmt.Errorf("%w: %w", state.ErrBusy, errOldName)
@@ -79,6 +79,10 @@ func (s *Store) createUpload(ctx context.Context, client *upstream.Client, bucke
 	if up.ID != mine {
 		// Another try of the request was faster.
 		s.abortUpstream(client, bucket, nm.Key, id)
+	}
+	if up.Token != c.Request.Token {
+		// Each part would be refused to whoever came for this one.
+		return "", fmt.Errorf("%w. It was created under the same Idempotency-Key; choose a new key for an upload of your own", otherToken(up.Token, c.Request.Token))
 	}
 	return up.ID, nil
 }
@@ -103,7 +107,7 @@ func (s *Store) open(ctx context.Context, u *guarded.UploadRef, access fence.Acc
 		return nil, nil, object.ErrNoSuchUpload
 	}
 	if u.Request.Token != 0 && u.Request.Token != up.Token {
-		return nil, nil, otherToken(up, u)
+		return nil, nil, otherToken(up.Token, u.Request.Token)
 	}
 	u.Request.Token = up.Token
 	if up.Token != 0 {
@@ -119,8 +123,8 @@ func (s *Store) open(ctx context.Context, u *guarded.UploadRef, access fence.Acc
 	return up, v, nil
 }
 
-func otherToken(up *state.Upload, u *guarded.UploadRef) error {
-	return fmt.Errorf("%w: this one has token %d, the request %d", guarded.ErrOtherToken, up.Token, u.Request.Token)
+func otherToken(has, presented fence.Token) error {
+	return fmt.Errorf("%w: this one has token %d, the request %d", guarded.ErrOtherToken, has, presented)
 }
 
 // find reads the row of an upload. An id that the state does not know is
@@ -245,6 +249,10 @@ func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket st
 		return object.Info{}, err
 	}
 	if up.Completed {
+		// Its answer would be one under a mark that never rose (F4).
+		if c.Request.Token != 0 && c.Request.Token != up.Token {
+			return object.Info{}, otherToken(up.Token, c.Request.Token)
+		}
 		return replayComplete(up, digest)
 	}
 	up, v, err := s.open(ctx, &c.UploadRef, fence.Write)
@@ -427,7 +435,7 @@ func (s *Store) Abort(ctx context.Context, u *guarded.UploadRef) error {
 		return err
 	}
 	if u.Request.Token != 0 && u.Request.Token != up.Token {
-		return otherToken(up, u)
+		return otherToken(up.Token, u.Request.Token)
 	}
 	if up.Completed {
 		return object.ErrNoSuchUpload
@@ -469,7 +477,7 @@ func (s *Store) ListParts(ctx context.Context, u *guarded.UploadRef, after, limi
 	if u.Request.Token != 0 {
 		// A read that carries a token is fenced (F3).
 		if u.Request.Token != up.Token {
-			return nil, false, otherToken(up, u)
+			return nil, false, otherToken(up.Token, u.Request.Token)
 		}
 		if _, _, err := s.look(ctx, &u.Op, fence.Read, object.Ref{}, ""); err != nil {
 			return nil, false, err

@@ -283,6 +283,9 @@ func TestRotation(t *testing.T) {
 		c := issue(t, last)
 		_, _, err := opens(t, done, c.AccessKey, c.SessionToken)
 		require.NoError(t, err)
+		c = issue(t, ring(t, credentials(), tc[0]))
+		_, _, err = opens(t, done, c.AccessKey, c.SessionToken)
+		require.ErrorIs(t, err, auth.ErrBadToken, "what was rotated out opens nothing, be it no secret at all")
 	}
 }
 
