@@ -101,9 +101,9 @@ func (s *Service) Check(ctx context.Context, sc fence.Scope, generation fence.Ge
 		case generation != now && (generation != 0 || now != fence.FirstGeneration):
 			return row.Mark, invalid("%s is in generation %d: name it with the token, as %s?generation=%d", sc, now, sc, now)
 		case token < row.Mark.Token:
-			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrStale}
+			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, Now: v.Now, kind: ErrStale}
 		case token > row.Mark.Token && g.Issuer == fence.Own:
-			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrNeverGranted}
+			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, Now: v.Now, kind: ErrNeverGranted}
 		}
 		return row.Mark, nil
 	})
