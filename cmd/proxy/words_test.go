@@ -41,3 +41,15 @@ func TestGuardOnNoBucket(t *testing.T) {
 	assert.Equal(t, 1, r.code)
 	assert.Equal(t, "s3fence: the existing objects cannot be taken in: guard s3://nobucket/jobs/ was not added: no such bucket at the store: nobucket; create it first\n", r.err)
 }
+
+// Who looks at a scope that nobody is granted is told why, and for how long.
+func TestScopeShowTellsOfTheDelay(t *testing.T) {
+	t.Parallel()
+	p := newPlayground(t)
+	const scope = "s3://demo/delay/"
+	require.Equal(t, 0, p.cli("guard", "set", "s3://demo/*/", "--lock-delay", "1h").code)
+	require.Equal(t, 0, p.cli("lock", "acquire", scope, "--ttl", "1s").code)
+	require.Equal(t, 3, p.cli("lock", "acquire", scope, "--wait", "1500ms").code)
+	assert.Contains(t, p.cli("scope", "show", scope).out, "nobody, and granted to nobody for ")
+	assert.Regexp(t, `"delay_ms": 3[56]\d{5},`, p.cli("scope", "show", scope, "--json").out)
+}
