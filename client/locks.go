@@ -53,6 +53,9 @@ type Scope struct {
 	LastAt    time.Time
 	// Holder is nil where nobody holds the lock.
 	Holder *Holder
+	// Delay is what is left of the guard's lock_delay: nobody is granted the lock so
+	// long.
+	Delay time.Duration
 	// Queue is how many wait for it, over all proxies; Waiters are the first of
 	// them, ten at most, in order.
 	Queue   int
@@ -176,6 +179,7 @@ func (c *Client) List(ctx context.Context, prefix, after string, limit int) (sco
 			LastOwner  string    `json:"last_owner"`
 			LastAt     time.Time `json:"last_at"`
 			Holder     *holderJSON
+			DelayMS    int64 `json:"delay_ms"`
 			Queue      int
 			Waiters    []Waiter
 		}
@@ -185,7 +189,8 @@ func (c *Client) List(ctx context.Context, prefix, after string, limit int) (sco
 		return nil, "", err
 	}
 	for _, s := range out.Scopes {
-		sc := Scope{Scope: s.Scope, Mark: s.Mark, Generation: max(s.Generation, 1), LastOwner: s.LastOwner, LastAt: s.LastAt, Queue: s.Queue, Waiters: s.Waiters}
+		sc := Scope{Scope: s.Scope, Mark: s.Mark, Generation: max(s.Generation, 1), LastOwner: s.LastOwner, LastAt: s.LastAt,
+			Delay: time.Duration(s.DelayMS) * time.Millisecond, Queue: s.Queue, Waiters: s.Waiters}
 		if s.Holder != nil {
 			sc.Holder = s.Holder.holder()
 		}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/s3fence/s3fence/client"
 )
 
 func newCheck() *cobra.Command {
@@ -38,12 +41,15 @@ as the change.`,
 				return err
 			}
 			highest, err := s.Check(c.Context(), scope, n)
+			if e, ok := errors.AsType[*client.Error](err); ok && asJSON && errors.Is(err, client.ErrStale) {
+				return errors.Join(err, printJSON(c, checkOut{scope, n, e.Highest, true}))
+			}
 			if err != nil {
 				return err
 			}
 			say(c, "token %d is the highest of %s", n, scope)
 			if asJSON {
-				return printJSON(c, checkOut{scope, n, highest})
+				return printJSON(c, checkOut{scope, n, highest, false})
 			}
 			return nil
 		},
@@ -57,4 +63,5 @@ type checkOut struct {
 	Scope   string `json:"scope"`
 	Token   int64  `json:"token"`
 	Highest int64  `json:"highest"`
+	Stale   bool   `json:"stale"`
 }

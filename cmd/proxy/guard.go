@@ -133,7 +133,8 @@ func newGuardList() *cobra.Command {
 }
 
 func newGuardRemove() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:   "remove PATTERN",
 		Short: "Take a guard out of force",
 		Long: `remove takes a guard out of force. It is refused while objects stand under it.
@@ -149,7 +150,17 @@ The marks of its scopes stay for ever.`,
 				return err
 			}
 			say(c, "guard %s is removed", args[0])
+			if asJSON {
+				return printJSON(c, removedOut{args[0], true})
+			}
 			return nil
 		},
 	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+type removedOut struct {
+	Pattern string `json:"pattern"`
+	Removed bool   `json:"removed"`
 }

@@ -28,12 +28,14 @@ type leaseOut struct {
 	Owner     string    `json:"owner"`
 	TTL       string    `json:"ttl"`
 	ExpiresAt time.Time `json:"expires_at"`
-	Settled   bool      `json:"settled"`
+	// ExpiresInMS is counted from before the service was asked.
+	ExpiresInMS int64 `json:"expires_in_ms"`
+	Settled     bool  `json:"settled"`
 }
 
 func printLease(c *cobra.Command, l client.Lease, asJSON bool) error {
 	if asJSON {
-		return printJSON(c, leaseOut{l.Scope, l.Token, l.Owner, l.TTL.String(), l.ExpiresAt, l.Settled})
+		return printJSON(c, leaseOut{l.Scope, l.Token, l.Owner, l.TTL.String(), l.ExpiresAt, time.Until(l.Deadline).Milliseconds(), l.Settled})
 	}
 	_, err := fmt.Fprintln(c.OutOrStdout(), l.Token)
 	return err
@@ -142,6 +144,7 @@ working, take it again.`,
 
 func newLockRelease() *cobra.Command {
 	var token string
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "release SCOPE",
 		Short: "Give a lock back",
@@ -163,11 +166,21 @@ granted the lock since.`,
 				return err
 			}
 			say(c, "%s is free", args[0])
+			if asJSON {
+				return printJSON(c, releaseOut{args[0], n, true})
+			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&token, "token", "", "the token that acquire printed (default $S3FENCE_TOKEN)")
+	jsonFlag(c, &asJSON)
 	return c
+}
+
+type releaseOut struct {
+	Scope    string `json:"scope"`
+	Token    int64  `json:"token"`
+	Released bool   `json:"released"`
 }
 
 func newLockTake() *cobra.Command {

@@ -63,7 +63,15 @@ guard lets them (tokens: optional).`,
 }
 
 func newLockUnblock() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	free := func(c *cobra.Command, scope, how string) error {
+		say(c, how, scope)
+		if asJSON {
+			return printJSON(c, unblockOut{scope, false})
+		}
+		return nil
+	}
+	c := &cobra.Command{
 		Use:   "unblock SCOPE",
 		Short: "End a block early",
 		Long: `unblock ends the block of a scope, so that its lock can be had again. Tokens from
@@ -82,8 +90,7 @@ before the block stay stale. It leaves a lock alone that is held for work. Exit 
 				return err
 			}
 			if len(page) == 0 || page[0].Scope != args[0] || page[0].Holder == nil {
-				say(c, "%s is not blocked", args[0])
-				return nil
+				return free(c, args[0], "%s is not blocked")
 			}
 			h := page[0].Holder
 			if !strings.HasPrefix(h.Owner, locks.BlockLabel) {
@@ -96,10 +103,16 @@ before the block stay stale. It leaves a lock alone that is held for work. Exit 
 			if err != nil {
 				return err
 			}
-			say(c, "%s is not blocked any more", args[0])
-			return nil
+			return free(c, args[0], "%s is not blocked any more")
 		},
 	}
+	jsonFlag(c, &asJSON)
+	return c
+}
+
+type unblockOut struct {
+	Scope   string `json:"scope"`
+	Blocked bool   `json:"blocked"`
 }
 
 // blockLabel is the owner label of a block: what people read who ask for the lock. It

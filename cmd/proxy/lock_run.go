@@ -94,7 +94,7 @@ Exit code: that of CMD, 128+n if signal n ended it. Else
 	f.IntVarP(&j.held, "conflict-exit-code", "E", exitRunHeld, "exit `code` when the lock is held, or the slot claimed")
 	f.StringVar(&j.claim, "claim", "", "run only if this run of a `job` was not claimed; with --slot")
 	f.StringVar(&j.slotText, "slot", "", "which run it is: a `time`, a label, or a length as 5m for the nearest multiple of it")
-	f.BoolVarP(&j.quiet, "quiet", "q", false, "say only what went wrong")
+	f.BoolVarP(&j.quiet, "quiet", "q", false, "say only what went wrong; with -E 0 a lock that is held, or a claimed slot, did not")
 	return c
 }
 

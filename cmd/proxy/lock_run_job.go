@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/s3fence/s3fence/client"
 	"github.com/s3fence/s3fence/internal/lockrun"
@@ -87,7 +88,7 @@ func (j *job) run(c *cobra.Command) error {
 // interruption is a signal that came before the command ran.
 type interruption struct{ sig syscall.Signal }
 
-func (i *interruption) Error() string { return "interrupted by " + i.sig.String() }
+func (i *interruption) Error() string { return unix.SignalName(i.sig) + " came before the command ran" }
 
 // acquire takes the lock and keeps it. Until it has it, SIGINT and SIGTERM end it.
 func (j *job) acquire(ctx context.Context) (*client.Held, error) {
@@ -306,6 +307,9 @@ func (j *job) failed(err error) error {
 		exit.Pass()
 		return &codeError{exit.Code, err}
 	case errors.Is(err, client.ErrHeld), errors.Is(err, client.ErrClaimed):
+		if j.quiet && j.held == 0 {
+			return nil // as it should be, and cron mails every word
+		}
 		return &codeError{j.held, err}
 	case errors.Is(err, client.ErrLost), errors.Is(err, client.ErrMaybeLost), errors.Is(err, client.ErrStale):
 		return &codeError{exitRunLost, err}

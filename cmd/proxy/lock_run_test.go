@@ -260,6 +260,7 @@ func TestLockRun(t *testing.T) {
 		assert.Equal(t, 75, r.code)
 		assert.Greater(t, time.Since(begun), 1400*time.Millisecond)
 		assert.Regexp(t, `^s3fence: s3://demo/held/ is held by ann@desk .*\n$`, r.err, "quiet, but wrong")
+		assert.Equal(t, result{}, p.cli("lock", "run", "--wait", "0", "-q", "-E", "0", scope, "--", "false"), "cron mails every word, and nothing is wrong")
 	})
 }
 

@@ -67,8 +67,8 @@ See it happen, with nothing else installed:   s3fence demo
 Try it with your own clients:                 s3fence dev
 
 Commands that talk to a proxy (lock, claim, check, credentials, guard, scope, events)
-find it by S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, and sign with the credentials that the AWS
-tools would use.
+find it by S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, and sign with the credentials
+that the AWS tools would use.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 lock held, wait over or slot claimed, 4 lock
 lost or token stale, 5 service unreachable.`,

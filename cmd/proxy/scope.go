@@ -26,6 +26,7 @@ type scopeOut struct {
 	LastOwner  string     `json:"last_owner,omitempty"`
 	LastAt     time.Time  `json:"last_at,omitzero"`
 	Holder     *holderOut `json:"holder,omitempty"`
+	DelayMS    int64      `json:"delay_ms,omitempty"`
 	Queue      int        `json:"queue"`
 	// Waiters are the first of the queue.
 	Waiters []waiterOut `json:"waiters,omitempty"`
@@ -37,14 +38,16 @@ type holderOut struct {
 	Token     int64     `json:"token"`
 	GrantedAt time.Time `json:"granted_at"`
 	ExpiresAt time.Time `json:"expires_at"`
+	// ExpiresInMS is what is left unless it is renewed, by the service's clock.
+	ExpiresInMS int64 `json:"expires_in_ms"`
 }
 
 func scopesOut(list []client.Scope) []scopeOut {
 	out := make([]scopeOut, 0, len(list))
 	for _, s := range list {
-		o := scopeOut{s.Scope, s.Mark, s.Generation, s.LastOwner, s.LastAt, nil, s.Queue, waitersOut(s.Waiters)}
+		o := scopeOut{s.Scope, s.Mark, s.Generation, s.LastOwner, s.LastAt, nil, s.Delay.Milliseconds(), s.Queue, waitersOut(s.Waiters)}
 		if h := s.Holder; h != nil {
-			o.Holder = &holderOut{h.AccessKey, h.Owner, h.Token, h.GrantedAt, h.ExpiresAt}
+			o.Holder = &holderOut{h.AccessKey, h.Owner, h.Token, h.GrantedAt, h.ExpiresAt, h.ExpiresIn.Milliseconds()}
 		}
 		out = append(out, o)
 	}
@@ -129,6 +132,8 @@ func newScopeShow() *cobra.Command {
 			}
 			if h := sc.Holder; h != nil {
 				rows = append(rows, []string{"held by", fmt.Sprintf("%s (%s), %v left", orDash(h.Owner), h.AccessKey, h.ExpiresIn.Truncate(time.Second))})
+			} else if sc.Delay > 0 {
+				rows = append(rows, []string{"held by", fmt.Sprintf("nobody, and granted to nobody for %s more: its last lease ran out, and the guard has a lock_delay", seconds(sc.Delay))})
 			} else {
 				rows = append(rows, []string{"held by", "nobody"})
 			}

@@ -7,5 +7,8 @@ put() {
 		--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
 		${AWS_SESSION_TOKEN:+-H "X-Amz-Security-Token: $AWS_SESSION_TOKEN"} \
 		-H "X-Amz-Content-Sha256: UNSIGNED-PAYLOAD" -H "X-Fencing-Token: $1" \
-		-X PUT --data-binary "$3" "$AWS_ENDPOINT_URL_S3/demo/$2"
+		-X PUT --data-binary "$3" "$AWS_ENDPOINT_URL_S3/demo/$2" >&2 || {
+		echo >&2 # the answer, S3's XML, ends in none
+		return 1
+	}
 }

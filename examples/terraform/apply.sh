@@ -1,8 +1,8 @@
 #!/bin/sh
 # Applies main.tf under a lock. Run it as ./apply.sh [-var release=2]. TERRAFORM
-# names the program: tofu, terraform.
+# names the program; else it is tofu, or terraform where there is no tofu.
 set -eu
-scope=s3://demo/tfstate/ terraform=${TERRAFORM:-tofu}
+scope=s3://demo/tfstate/ terraform=${TERRAFORM:-$(command -v tofu || echo terraform)}
 [ "${S3FENCE_SCOPE:-}" = $scope ] || exec s3fence lock run --wait 10m $scope -- "$0" "$@"
 
 backend=s3fence.tfbackend

@@ -144,7 +144,7 @@ func (e *Refusal) Error() string {
 		}
 		when := ""
 		if !e.Now.IsZero() && !e.Last.At.IsZero() {
-			when = " " + ago(e.Now.Sub(e.Last.At))
+			when = " " + Ago(e.Now.Sub(e.Last.At))
 		}
 		return fmt.Sprintf("token %d of %s is stale: %d was %s%s. Stop writing; take the lock again.", e.Token, e.Scope, e.Mark.Token, verb, when)
 	case Missing:
@@ -169,21 +169,6 @@ func (e *Refusal) Error() string {
 		return fmt.Sprintf("the guard of %s is %s; writes go on when that is done", e.Scope, state)
 	}
 	return fmt.Sprintf("refused in %s", e.Scope)
-}
-
-// ago says how long ago something was, in one unit.
-func ago(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return "just now"
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s ago", d/time.Second)
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min ago", d/time.Minute)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", d/time.Hour)
-	}
-	return fmt.Sprintf("%d days ago", d/(24*time.Hour))
 }
 
 // Since is how long before the verdict the mark was granted or raised; zero where

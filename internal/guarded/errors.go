@@ -2,7 +2,6 @@ package guarded
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -12,7 +11,7 @@ import (
 var (
 	// ErrStore: the store did not do its part; 503, to be sent again. It wraps
 	// state.ErrUnavailable, since the remedy is the same.
-	ErrStore = fmt.Errorf("%w: the object store did not answer as it should", state.ErrUnavailable)
+	ErrStore error = storeError{}
 	// ErrGuardGone: the guard was removed or changed meanwhile; 503, the request
 	// must be looked at afresh.
 	ErrGuardGone = errors.New("the guard of this key has just been changed")
@@ -28,3 +27,10 @@ var (
 	// and an alarm, never a 404: an acknowledged write cannot be read (F6).
 	ErrLostBytes = errors.New("the store has lost the bytes of an acknowledged object")
 )
+
+// storeError says nothing of the database, which is well.
+type storeError struct{}
+
+func (storeError) Error() string { return "the object store did not answer as it should" }
+
+func (storeError) Unwrap() error { return state.ErrUnavailable }

@@ -199,6 +199,8 @@ type scopeJSON struct {
 	LastOwner  string      `json:"last_owner,omitempty"`
 	LastAt     *time.Time  `json:"last_at,omitempty"`
 	Holder     *holderJSON `json:"holder,omitempty"`
+	// DelayMS is what is left of the guard's lock_delay, as in LockHeld.
+	DelayMS int64 `json:"delay_ms,omitempty"`
 	// Queue is how many wait, over all proxies; Waiters are the first of them.
 	Queue   int          `json:"queue"`
 	Waiters []waiterJSON `json:"waiters,omitempty"`
@@ -213,7 +215,7 @@ type waiterJSON struct {
 }
 
 func scopeOf(st locks.Status) scopeJSON {
-	out := scopeJSON{Scope: st.Scope.String(), Mark: token(st.Mark.Token), Generation: later(st.Mark), LastOwner: st.Last.Owner, Queue: st.Waiting}
+	out := scopeJSON{Scope: st.Scope.String(), Mark: token(st.Mark.Token), Generation: later(st.Mark), LastOwner: st.Last.Owner, DelayMS: st.Delay.Milliseconds(), Queue: st.Waiting}
 	for _, w := range st.First {
 		out.Waiters = append(out.Waiters, waiterJSON{w.Holder, w.Owner, w.Since.UTC(), w.Calling})
 	}

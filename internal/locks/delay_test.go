@@ -38,10 +38,13 @@ func TestLockDelay(t *testing.T) {
 			held := refused(w)
 			assert.Equal(t, delay-3*time.Second, held.Delay)
 			assert.Equal(t, "ann", held.By.Holder)
+			page, _, err := w.locks.List(t.Context(), "", "", 1)
+			require.NoError(t, err)
+			assert.Equal(t, held.Delay, page[0].Delay, "whoever looks is told why nobody gets it")
 			assert.ErrorContains(t, held, "for another 12s")
 			assert.ErrorContains(t, held, "lock_delay")
 			assert.Equal(t, l.Mark.Token, w.mark(), "being refused raises nothing")
-			_, err := w.locks.Acquire(t.Context(), w.ask("ann"))
+			_, err = w.locks.Acquire(t.Context(), w.ask("ann"))
 			require.ErrorIs(t, err, locks.ErrHeld, "nor is its last holder, which may be another process")
 		},
 		"whoever waits is served when it is over": func(t *testing.T) {

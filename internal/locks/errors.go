@@ -77,10 +77,10 @@ func (e *HeldError) Error() string {
 	switch {
 	case e.Delay > 0:
 		s = fmt.Sprintf("%s is granted to nobody for another %s: the lease of %s under token %d ran out, and its guard has a lock_delay",
-			e.Scope, e.Delay.Round(time.Millisecond), named(e.By.Holder, e.By.Owner), e.By.Token)
+			e.Scope, fence.Seconds(e.Delay), named(e.By.Holder, e.By.Owner), e.By.Token)
 	case e.By.Holder != "":
 		s = fmt.Sprintf("%s is held by %s under token %d for another %s unless renewed",
-			e.Scope, named(e.By.Holder, e.By.Owner), e.By.Token, e.By.Left.Round(time.Millisecond))
+			e.Scope, named(e.By.Holder, e.By.Owner), e.By.Token, fence.Seconds(e.By.Left))
 	default:
 		s = fmt.Sprintf("%s is kept for those who wait for it", e.Scope)
 	}
@@ -126,13 +126,13 @@ type LostError struct {
 func (e *LostError) Error() string {
 	switch {
 	case e.Token < e.Highest && e.Last.Owner != "":
-		return fmt.Sprintf("the lock on %s under token %d is lost: %d was granted to %s %s ago. Stop writing; take the lock again",
-			e.Scope, e.Token, e.Highest, named(e.Last.Holder, e.Last.Owner), e.Now.Sub(e.Last.At).Round(time.Second))
+		return fmt.Sprintf("the lock on %s under token %d is lost: %d was granted to %s %s. Stop writing; take the lock again",
+			e.Scope, e.Token, e.Highest, named(e.Last.Holder, e.Last.Owner), fence.Ago(e.Now.Sub(e.Last.At)))
 	case e.Token < e.Highest:
 		return fmt.Sprintf("the lock on %s under token %d is lost: the mark is %d. Stop writing; take the lock again", e.Scope, e.Token, e.Highest)
 	case !e.Ended.IsZero():
-		return fmt.Sprintf("the lock on %s under token %d is lost: its lease ended %s ago. Stop writing; take the lock again",
-			e.Scope, e.Token, e.Now.Sub(e.Ended).Round(time.Millisecond))
+		return fmt.Sprintf("the lock on %s under token %d is lost: its lease ended %s. Stop writing; take the lock again",
+			e.Scope, e.Token, fence.Ago(e.Now.Sub(e.Ended)))
 	}
 	return fmt.Sprintf("the lock on %s under token %d was released. Take the lock again", e.Scope, e.Token)
 }
@@ -147,6 +147,7 @@ type TokenError struct {
 	Token   fence.Token
 	Highest fence.Token
 	Last    fence.Grant
+	Now     time.Time
 	kind    error
 }
 
@@ -156,7 +157,7 @@ func (e *TokenError) Error() string {
 	}
 	to := ""
 	if e.Last.Owner != "" {
-		to = " to " + named(e.Last.Holder, e.Last.Owner)
+		to = " to " + named(e.Last.Holder, e.Last.Owner) + " " + fence.Ago(e.Now.Sub(e.Last.At))
 	}
 	return fmt.Sprintf("token %d of %s is stale: %d was granted%s. Stop writing; take the lock again", e.Token, e.Scope, e.Highest, to)
 }

@@ -94,7 +94,7 @@ func (s *Service) own(ctx context.Context, sc fence.Scope, token fence.Token, ho
 			row, ok := v.Scopes[sc]
 			switch {
 			case !ok || token > row.Mark.Token:
-				return state.Changes{}, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrNeverGranted}
+				return state.Changes{}, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, Now: v.Now, kind: ErrNeverGranted}
 			case token < row.Mark.Token:
 				return state.Changes{}, lostError(&row, token, v.Now)
 			case row.Last.Holder != holder:

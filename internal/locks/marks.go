@@ -22,6 +22,9 @@ type Status struct {
 	Last fence.Grant
 	// Held is nil where nobody holds the lock.
 	Held *Holding
+	// Delay is what is left of the guard's lock delay; zero where none runs, and
+	// where the guards are not known just now.
+	Delay time.Duration
 	// Waiting is how many wait for it, over all processes; First are the first of
 	// them, MaxWaiters at most, in order.
 	Waiting int
@@ -60,6 +63,8 @@ func (s *Service) List(ctx context.Context, prefix, after string, limit int) (pa
 	if err != nil {
 		return nil, false, fmt.Errorf("listing who waits: %w", err)
 	}
+	// Shown only: a list of scopes is to be had where no lock is.
+	guards, guardsErr := s.guards.Current()
 	for i := range rows {
 		row := &rows[i]
 		line := lines[row.Scope]
@@ -70,6 +75,12 @@ func (s *Service) List(ctx context.Context, prefix, after string, limit int) (pa
 		if row.Held(now) {
 			h := holding(row, now)
 			st.Held = &h
+		} else if guardsErr == nil {
+			if g, err := lookUp(guards, row.Scope); err == nil {
+				if t := taken(g, row, now); t != nil {
+					st.Delay = t.Delay
+				}
+			}
 		}
 		page = append(page, st)
 	}
@@ -101,9 +112,9 @@ func (s *Service) Check(ctx context.Context, sc fence.Scope, generation fence.Ge
 		case generation != now && (generation != 0 || now != fence.FirstGeneration):
 			return row.Mark, invalid("%s is in generation %d: name it with the token, as %s?generation=%d", sc, now, sc, now)
 		case token < row.Mark.Token:
-			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrStale}
+			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, Now: v.Now, kind: ErrStale}
 		case token > row.Mark.Token && g.Issuer == fence.Own:
-			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, kind: ErrNeverGranted}
+			return row.Mark, &TokenError{Scope: sc, Token: token, Highest: row.Mark.Token, Last: row.Last, Now: v.Now, kind: ErrNeverGranted}
 		}
 		return row.Mark, nil
 	})

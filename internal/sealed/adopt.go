@@ -158,6 +158,9 @@ func (s *Store) plainKeys(ctx context.Context, client *upstream.Client, bucket s
 	q := upstream.ListQuery{Prefix: g.Pattern.Literal(), MaxKeys: listPage}
 	for {
 		page, err := client.ListObjects(ctx, bucket, q)
+		if upstream.HasCode(err, "NoSuchBucket") {
+			return fmt.Errorf("%w: %s; create it first", upstream.ErrNoSuchBucket, bucket)
+		}
 		if err != nil {
 			return storeError("listing existing objects", err)
 		}

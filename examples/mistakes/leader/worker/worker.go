@@ -50,10 +50,14 @@ type Store struct{ s3 *s3.Client }
 // NewStore makes a store with these credentials; nil stands for the
 // environment's.
 func NewStore(ctx context.Context, credentials aws.CredentialsProvider) (*Store, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(slow{awshttp.NewBuildableClient()}))
+	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.HTTPClient == nil { // the configuration makes one only where it has to, as for AWS_CA_BUNDLE
+		cfg.HTTPClient = awshttp.NewBuildableClient()
+	}
+	cfg.HTTPClient = slow{cfg.HTTPClient}
 	if credentials != nil {
 		cfg.Credentials = credentials
 	}

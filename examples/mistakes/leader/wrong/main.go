@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -16,11 +17,14 @@ import (
 
 func main() { worker.Main(lead) }
 
-func lead(ctx context.Context, locks *client.Client, bucket, name string) error {
+func lead(ctx context.Context, locks *client.Client, bucket, name string) (err error) {
 	held, err := locks.Hold(ctx, "s3://"+bucket+"/leader/", client.WithOwner(name), client.WithTTL(2*time.Second), client.WithWait(time.Hour))
 	if err != nil {
 		return err
 	}
+	// However it ends: a term that nobody gives back is renewed for as long as the
+	// process lives.
+	defer func() { err = errors.Join(err, held.Release(ctx)) }()
 	term := held.Token()
 	worker.Say("leads", term)
 
@@ -36,5 +40,5 @@ func lead(ctx context.Context, locks *client.Client, bucket, name string) error 
 			log.Print(err)
 		}
 	}
-	return held.Release(ctx)
+	return nil
 }
