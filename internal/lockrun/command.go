@@ -31,6 +31,9 @@ type Command struct {
 	Path string
 	Args []string
 	Env  []string
+	// Begin, where not nil, is called when signals are the command's and it has not
+	// begun: whoever caught them before ceases to, and an error keeps it from being run.
+	Begin func() error
 	// Held ends when the lock is lost or may be.
 	Held context.Context
 	// Check asks whether the lock is still held, after this process was stopped and

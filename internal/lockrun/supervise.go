@@ -50,7 +50,8 @@ type supervisor struct {
 }
 
 // Run runs a command to its end. While it runs, signals to this process are the
-// command's. It fails, with a [StartError], only where nothing was started.
+// command's. It fails, with a [StartError] or what Begin fails with, only where
+// nothing was started.
 //
 // One Run at a time: signals and the terminal belong to the process.
 func Run(c *Command) (Exit, error) {
@@ -58,6 +59,11 @@ func Run(c *Command) (Exit, error) {
 	defer s.terminal.close()
 	s.catch()
 	defer s.uncatch()
+	if c.Begin != nil {
+		if err := c.Begin(); err != nil {
+			return Exit{}, err
+		}
+	}
 	s.wants = s.terminal.whole()
 	s.terminal.remember()
 	var err error
