@@ -486,6 +486,12 @@ func TestLockBlock(t *testing.T) {
 	assert.Regexp(t, `is held by a block by ops@desk until .* \(node 7 runs wild\) .*or end the block: s3fence lock unblock s3://demo/jobs/\n$`, r.err)
 	r = p.cli("lock", "run", "--wait", "0", scope, "--", "true")
 	assert.Equal(t, 75, r.code)
+	// A name that is none is not one that nobody blocks.
+	for typed, err := range map[string]string{"s3://demo/jobs": "scope", "s3://demo/": "not a scope itself", "s3://nowhere/x/": "no guard covers"} {
+		r = p.cli("lock", "unblock", typed)
+		assert.NotEqual(t, 0, r.code, typed)
+		assert.Contains(t, r.err, err)
+	}
 	waiter := p.start(nil, "lock", "run", scope, "--", "echo", "ran")
 	waiter.says(&waiter.errs, `waiting for s3://demo/jobs/: held by a block by ops@desk until .* for \S+ more; you are next\n`)
 	r = p.cli("lock", "unblock", scope)
