@@ -86,6 +86,13 @@ type running struct {
 // start runs s3fence; nothing waits for it but await.
 func (p *playground) start(env []string, args ...string) *running {
 	p.t.Helper()
+	r := p.prepare(env, args...)
+	r.run()
+	return r
+}
+
+func (p *playground) prepare(env []string, args ...string) *running {
+	p.t.Helper()
 	r := &running{t: p.t, mark: "TEST_MARK=" + rand.Text(), dir: p.t.TempDir(), done: make(chan struct{})}
 	r.cmd = exec.Command(binary, args...)
 	r.cmd.Dir = r.dir
@@ -93,21 +100,25 @@ func (p *playground) start(env []string, args ...string) *running {
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.errs
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	r.cmd.WaitDelay = time.Second
-	require.NoError(p.t, r.cmd.Start())
+	return r
+}
+
+func (r *running) run() {
+	r.t.Helper()
+	require.NoError(r.t, r.cmd.Start())
 	go func() {
 		_ = r.cmd.Wait()
 		close(r.done)
 	}()
-	p.t.Cleanup(func() {
+	r.t.Cleanup(func() {
 		for _, pid := range r.processes() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		<-r.done
-		if p.t.Failed() {
-			p.t.Logf("s3fence %s wrote %q and %q", args, r.out.String(), r.errs.String())
+		if r.t.Failed() {
+			r.t.Logf("s3fence %s wrote %q and %q", r.cmd.Args[1:], r.out.String(), r.errs.String())
 		}
 	})
-	return r
 }
 
 // processes are all that run with the mark.

@@ -42,8 +42,8 @@ type Command struct {
 	Check func(context.Context) error
 	// Grace is the time between SIGTERM and SIGKILL once the lock is lost.
 	Grace time.Duration
-	// Tell is told what happens, for messages. It must not block for long: nothing is
-	// supervised meanwhile.
+	// Tell is told what happens, for messages, by a goroutine of its own, one event after
+	// the other. It may block: it is waited for a little only.
 	Tell func(Event)
 }
 

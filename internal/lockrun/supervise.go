@@ -30,6 +30,7 @@ type supervisor struct {
 	*Command
 	process  *process
 	terminal *terminal
+	teller   teller
 	// signals are those that are passed on; continued has SIGCONT alone.
 	signals, continued chan os.Signal
 
@@ -55,7 +56,8 @@ type supervisor struct {
 //
 // One Run at a time: signals and the terminal belong to the process.
 func Run(c *Command) (Exit, error) {
-	s := &supervisor{Command: c, held: c.Held.Done(), terminal: openTerminal(), timer: idleTimer(), look: idleTimer()}
+	s := &supervisor{Command: c, held: c.Held.Done(), terminal: openTerminal(), teller: newTeller(c.Tell), timer: idleTimer(), look: idleTimer()}
+	defer close(s.teller)
 	defer s.terminal.close()
 	s.catch()
 	defer s.uncatch()
@@ -123,7 +125,7 @@ func (s *supervisor) step() {
 			s.givenUp = true
 			return
 		}
-		s.Tell(Event{Kind: Killing})
+		s.teller.tell(Event{Kind: Killing})
 		s.kill()
 	}
 }
@@ -135,7 +137,7 @@ func (s *supervisor) end(why error) {
 		return
 	}
 	s.lost = why
-	s.Tell(Event{Kind: Ending, Err: why})
+	s.teller.tell(Event{Kind: Ending, Err: why})
 	s.process.signalGroup(unix.SIGTERM)
 	s.hangUp()
 	s.process.signalGroup(unix.SIGCONT)
