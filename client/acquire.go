@@ -106,7 +106,11 @@ func (c *Client) acquire(ctx context.Context, a Acquisition, comesBack bool) (Le
 		if wait == left && !comesBack {
 			body.Keep = "0s"
 		}
-		l, err := c.lease(ctx, callTime+wait, "locks/acquire", body)
+		within := callTime + wait
+		if onceMore {
+			within = 2 * findTime // one that hangs was waited for already
+		}
+		l, err := c.lease(ctx, within, "locks/acquire", body)
 		now := time.Now()
 		over := !now.Before(w.until)
 		switch {

@@ -19,6 +19,9 @@ import (
 // asked is the body of a call of locks/acquire.
 type asked struct{ Wait, Ticket, Keep string }
 
+// hangs is the status of an answer that does not come.
+const hangs = -1
+
 // lockService answers calls of locks/acquire without a network. Status 0 is a
 // connection that broke.
 type lockService struct {
@@ -31,6 +34,9 @@ func (s *lockService) RoundTrip(r *http.Request) (*http.Response, error) {
 	_ = json.NewDecoder(r.Body).Decode(&a)
 	s.calls = append(s.calls, a)
 	status, body := s.answer(len(s.calls), a)
+	if status == hangs {
+		<-r.Context().Done()
+	}
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
@@ -126,6 +132,7 @@ func TestTry(t *testing.T) {
 			}
 			return 409, held(0, 0)
 		}, client.ErrHeld, 2, 0, time.Second},
+		{"a service that hangs", func(int) (int, string) { return hangs, "" }, client.ErrUnreachable, 2, 40 * time.Second, 41 * time.Second},
 		{"all answers lost", func(int) (int, string) { return 0, "" }, client.ErrUnreachable, 10, 5 * time.Second, 8 * time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

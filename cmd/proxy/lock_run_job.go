@@ -160,7 +160,9 @@ func (j *job) await(ctx context.Context) (*client.Held, error) {
 	if !errors.Is(err, client.ErrHeld) || j.force || left() <= 0 {
 		return held, err
 	}
-	opts = append(opts, client.WithWatch(j.sayWaiting))
+	if !j.quiet { // who watches asks more often
+		opts = append(opts, client.WithWatch(j.sayWaiting))
+	}
 	for tries := 0; ; tries++ {
 		asked := time.Now()
 		held, err = j.s.Hold(ctx, j.scope, append(slices.Clip(opts), client.WithWait(max(left(), 0)))...)
