@@ -39,8 +39,8 @@ type supervisor struct {
 	lost error
 	// wants: the command has or had the terminal, and is given it when it goes on.
 	wants bool
-	// stopping: SIGTSTP was passed on, interrupted: SIGINT was.
-	stopping, interrupted bool
+	// stopping: SIGTSTP was passed on, interrupted: SIGINT was, terminated: SIGTERM.
+	stopping, interrupted, terminated bool
 	// exited: the command has ended. killed: the grace is over, given up: so is the
 	// time for killed processes to go.
 	exited, killed, givenUp bool
@@ -95,7 +95,7 @@ func (s *supervisor) over() bool {
 	switch {
 	case s.givenUp:
 		return true
-	case s.exited && s.lost != nil:
+	case s.exited && (s.lost != nil || s.terminated):
 		return s.process.living() == 0
 	}
 	return s.exited
@@ -107,6 +107,11 @@ func (s *supervisor) step() {
 	case e := <-s.process.events:
 		if e.exited {
 			s.exited = true
+			if s.terminated && s.lost == nil {
+				// The rest of the group was told to end, too, and still works.
+				s.look.Reset(lookTime)
+				s.timer.Reset(s.Grace)
+			}
 		} else {
 			s.stopped(e.stop)
 		}
@@ -121,7 +126,7 @@ func (s *supervisor) step() {
 		s.hangUp()
 		s.look.Reset(lookTime)
 	case <-s.timer.C:
-		if s.killed {
+		if s.killed || s.lost == nil {
 			s.givenUp = true
 			return
 		}
