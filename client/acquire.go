@@ -16,6 +16,9 @@ const (
 	// patience is how long a waiting acquisition puts up with a service that does
 	// not answer, or cannot: a proxy that restarts is back by then.
 	patience = 30 * time.Second
+	// findTime is how long past the wait a grant is looked for whose answer may have
+	// been lost: nobody else would have the lock for a whole lease.
+	findTime = 5 * time.Second
 	// again bounds the pauses before a call is repeated that was not answered. They
 	// stay well below the time for which the service keeps a place.
 	leastAgain, mostAgain = 100 * time.Millisecond, 2 * time.Second
@@ -73,7 +76,8 @@ type Wait struct {
 // While it waits it keeps its place in the line over its calls, also when the proxy
 // is restarted: calls that are not answered, or with [ErrUnavailable] or
 // [ErrUnknownOutcome], are repeated for as long as the wait lasts, 30 s on end at
-// most. A grant whose answer was lost is found again by the repetition. If ctx ends
+// most. A grant whose answer was lost is found again by the repetition; without a
+// wait, and past it, it is looked for over 5 s more, and nothing else is. If ctx ends
 // the place is free at once; if the answer was under way the lock may have been
 // granted, and is free again when the lease is over. The same holds for an error
 // other than [ErrHeld] that may mean that it happened.
@@ -81,25 +85,32 @@ type Wait struct {
 // The deadline of the lease counts from the beginning of the call that got it,
 // waiting included: renew once before starting to work.
 func (c *Client) Acquire(ctx context.Context, a Acquisition) (Lease, error) {
-	body := lockBody{Scope: a.Scope, Owner: a.Owner, TTL: text(a.TTL), Ticket: a.Ticket}
-	if a.Wait <= 0 {
-		return c.lease(ctx, callTime, "locks/acquire", body)
-	}
-	body.Ticket = cmp.Or(a.Ticket, cryptorand.Text())
-	w := watcher{tell: a.Watch, scope: a.Scope, until: time.Now().Add(a.Wait), pace: maxWait}
+	return c.acquire(ctx, a, a.Ticket != "")
+}
+
+// acquire is Acquire; comesBack says that the caller may ask for the place again
+// after the last refusal.
+func (c *Client) acquire(ctx context.Context, a Acquisition, comesBack bool) (Lease, error) {
+	body := lockBody{Scope: a.Scope, Owner: a.Owner, TTL: text(a.TTL), Ticket: cmp.Or(a.Ticket, cryptorand.Text())}
+	w := watcher{tell: a.Watch, scope: a.Scope, until: time.Now().Add(max(a.Wait, 0)), pace: maxWait}
 	if a.Watch != nil {
 		w.pace = leastPace
 	}
 	var failing time.Time // since when calls have failed; zero while they do not
-	pause, onceMore := leastAgain, false
+	pause := leastAgain
+	lost, onceMore := false, false // a grant may have been; it was asked for past the wait
 	for {
 		left := max(time.Until(w.until), 0)
 		wait := min(left, maxWait, w.pace)
 		body.Wait, body.Keep = text(wait), ""
-		if wait == left && a.Ticket == "" {
-			body.Keep = "0s" // nobody comes back for the place
+		if wait == left && !comesBack {
+			body.Keep = "0s"
 		}
-		l, err := c.lease(ctx, callTime+wait, "locks/acquire", body)
+		within := callTime + wait
+		if onceMore {
+			within = 2 * findTime // one that hangs was waited for already
+		}
+		l, err := c.lease(ctx, within, "locks/acquire", body)
 		now := time.Now()
 		over := !now.Before(w.until)
 		switch {
@@ -111,17 +122,18 @@ func (c *Client) Acquire(ctx context.Context, a Acquisition) (Lease, error) {
 			if over {
 				return Lease{}, err
 			}
-			failing, pause = time.Time{}, leastAgain
+			failing, pause, lost = time.Time{}, leastAgain, false
 			w.refused(err)
 			continue
-		case !passing(err):
+		case !mayPass(err):
 			return Lease{}, err
 		}
 		if failing.IsZero() {
 			failing = now
 		}
-		// Past the wait, what may have happened is asked for once more.
-		if over && (onceMore || errors.Is(err, ErrUnavailable)) || now.Sub(failing) >= patience {
+		lost = lost || isLostAnswer(err)
+		sought := !lost || onceMore && now.Sub(w.until) >= findTime
+		if over && sought || now.Sub(failing) >= patience {
 			return Lease{}, err
 		}
 		onceMore = over
@@ -139,11 +151,6 @@ func (c *Client) Acquire(ctx context.Context, a Acquisition) (Lease, error) {
 
 func ended(ctx context.Context, scope string) error {
 	return fmt.Errorf("waiting for the lock on %s: %w", scope, context.Cause(ctx))
-}
-
-// passing reports whether an error may go away by itself.
-func passing(err error) bool {
-	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknownOutcome)
 }
 
 // watcher tells how a wait goes.

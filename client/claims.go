@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -64,7 +63,7 @@ func (c *Client) Claim(ctx context.Context, job, slot, owner string) (Claim, err
 			return Claim{}, fmt.Errorf("%w: %s does not answer as s3fence does: a claim without a slot", ErrUnreachable, c.base)
 		case err == nil:
 			return out.claim(), nil
-		case try == claimTries, !errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrUnknownOutcome):
+		case try == claimTries, !mayPass(err):
 			return Claim{}, err
 		}
 		select {

@@ -115,7 +115,7 @@ func (c *Client) call(ctx context.Context, within time.Duration, method, path st
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnreachable, c.base, err)
+		return fmt.Errorf("%w: %s: %w", ErrUnreachable, c.base, notAsked(err))
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -145,7 +145,11 @@ func (c *Client) failure(resp *http.Response, answer []byte) error {
 		DelayMS   int64 `json:"delay_ms"`
 	}
 	if err := json.Unmarshal(answer, &e); err != nil || e.Code == "" {
-		return fmt.Errorf("%w: %s does not answer as s3fence does: HTTP %d", ErrUnreachable, c.base, resp.StatusCode)
+		err := fmt.Errorf("%w: %s does not answer as s3fence does: HTTP %d", ErrUnreachable, c.base, resp.StatusCode)
+		if resp.StatusCode < http.StatusInternalServerError {
+			return &unaskedError{err} // a balancer that lost an answer says 502 or 504
+		}
+		return err
 	}
 	out := &Error{Status: resp.StatusCode, Code: e.Code, Message: e.Message, RequestID: e.RequestID, Highest: e.Highest}
 	switch e.Code {

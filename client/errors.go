@@ -1,8 +1,10 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 )
@@ -77,6 +79,38 @@ func (e *Error) Error() string {
 // Is reports what the error is; see the variables of this package.
 func (e *Error) Is(target error) bool { return e.kind() == target }
 
+// unaskedError is around an error of which it is known that the service did not see
+// the call.
+type unaskedError struct{ error }
+
+func (e *unaskedError) Unwrap() error { return e.error }
+
+// notAsked marks the errors of a transport that never had a connection to send on.
+func notAsked(err error) error {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		return &unaskedError{err}
+	}
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, plain := errors.AsType[tls.RecordHeaderError](err)
+	if untrusted || plain {
+		return &unaskedError{err}
+	}
+	return err
+}
+
+// isLostAnswer reports a failure behind which the call may have taken effect.
+func isLostAnswer(err error) bool {
+	if _, unasked := errors.AsType[*unaskedError](err); unasked {
+		return false
+	}
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnknownOutcome)
+}
+
+// mayPass reports a failure that another try may not meet.
+func mayPass(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknownOutcome)
+}
+
 // HoldError says why a [Held] has ended: it is the cause of its Context.
 type HoldError struct {
 	Scope string
@@ -86,6 +120,10 @@ type HoldError struct {
 	// Err is what the service answered, or what the last renewal failed with; nil
 	// with ErrReleased.
 	Err error
+
+	// of is the hold that ended: one that was taken under the context of another
+	// ends with that one's error as its cause.
+	of *Held
 }
 
 func (e *HoldError) Error() string {

@@ -22,6 +22,7 @@ type HoldOption func(*holdOptions)
 
 type holdOptions struct {
 	owner, reason string
+	ticket        string
 	ttl, wait     time.Duration
 	force         bool
 	observe       func(HoldEvent)
@@ -41,6 +42,11 @@ func WithTTL(d time.Duration) HoldOption { return func(o *holdOptions) { o.ttl =
 // WithWait waits for a lock that is held, for any length of time; otherwise Hold
 // fails with [ErrHeld] at once.
 func WithWait(d time.Duration) HoldOption { return func(o *holdOptions) { o.wait = d } }
+
+// WithTicket makes calls of Hold one acquisition, as [Acquisition.Ticket] does: one
+// that follows a failure is given the lease that the failed one was granted without
+// knowing. A place in the line is kept for it only where the service did not answer.
+func WithTicket(ticket string) HoldOption { return func(o *holdOptions) { o.ticket = ticket } }
 
 // WithWatch has f told how the wait goes, as [Acquisition.Watch] is.
 func WithWatch(f func(Wait)) HoldOption { return func(o *holdOptions) { o.watch = f } }
@@ -119,7 +125,7 @@ func (c *Client) Hold(ctx context.Context, scope string, opts ...HoldOption) (*H
 	case o.force:
 		l, err = c.Take(ctx, scope, o.owner, o.ttl, o.reason)
 	default:
-		l, err = c.Acquire(ctx, Acquisition{Scope: scope, Owner: o.owner, TTL: o.ttl, Wait: o.wait, Watch: o.watch})
+		l, err = c.acquire(ctx, Acquisition{Scope: scope, Owner: o.owner, TTL: o.ttl, Wait: o.wait, Ticket: o.ticket, Watch: o.watch}, false)
 	}
 	if err != nil {
 		return nil, err
@@ -214,9 +220,9 @@ func (h *Held) Release(ctx context.Context) error {
 		return fmt.Errorf("releasing the lock on %s: waiting for another call of Release: %w", h.scope, context.Cause(ctx))
 	}
 	<-h.idle
-	if cause := context.Cause(h.ctx); errors.Is(cause, ErrLost) {
+	if own := h.endedBy(); own != nil && errors.Is(own.Kind, ErrLost) {
 		h.observe.wait(ctx)
-		return cause
+		return own
 	}
 	if !h.released {
 		if err := h.giveBack(ctx); err != nil {

@@ -64,7 +64,16 @@ func (h *Held) left() time.Duration {
 
 // end ends the hold; only the first call counts.
 func (h *Held) end(kind, why error) {
-	h.cancel(&HoldError{Scope: h.scope, Token: h.token, Kind: kind, Err: why})
+	h.cancel(&HoldError{Scope: h.scope, Token: h.token, Kind: kind, Err: why, of: h})
+}
+
+// endedBy is the hold's own end, nil where it has not ended, or with the context that
+// it was taken under.
+func (h *Held) endedBy() *HoldError {
+	if e, ok := errors.AsType[*HoldError](context.Cause(h.ctx)); ok && e.of == h {
+		return e
+	}
+	return nil
 }
 
 // begin starts to renew and returns when the first renewal was answered. Until
@@ -79,10 +88,10 @@ func (h *Held) begin() error {
 	case <-h.ctx.Done():
 		<-h.idle
 	}
-	cause := context.Cause(h.ctx)
+	cause, own := context.Cause(h.ctx), h.endedBy()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if errors.Is(cause, ErrMaybeLost) && h.failed != nil {
+	if own != nil && errors.Is(own.Kind, ErrMaybeLost) && h.failed != nil {
 		// Nothing has begun that could be lost.
 		cause = h.failed
 	}
@@ -181,7 +190,7 @@ func (h *Held) keep(first chan struct{}) {
 				wait = min(wait, under.bound)
 			}
 		}
-		timer.Reset(max(wait, time.Millisecond))
+		timer.Reset(wait)
 	}
 }
 
@@ -239,11 +248,6 @@ func isLoss(err error) bool {
 
 // isSilence reports that nothing came back that the service could have sent.
 func isSilence(err error) bool { return errors.Is(err, ErrUnreachable) }
-
-// mayPass reports a failure that another try may not meet.
-func mayPass(err error) bool {
-	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknownOutcome)
-}
 
 // jitter is d less up to a tenth: holders that began at once do not renew at
 // once for ever.

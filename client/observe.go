@@ -87,8 +87,8 @@ func (o *observer) end(h *Held) {
 	if o == nil {
 		return
 	}
-	if cause := context.Cause(h.ctx); errors.Is(cause, ErrLost) || errors.Is(cause, ErrMaybeLost) {
-		o.last = HoldEvent{Kind: HoldLost, Lease: h.Lease(), Err: cause}
+	if own := h.endedBy(); own != nil && !errors.Is(own.Kind, ErrReleased) {
+		o.last = HoldEvent{Kind: HoldLost, Lease: h.Lease(), Err: own}
 	}
 	close(o.events)
 }

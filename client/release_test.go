@@ -54,6 +54,19 @@ func TestRelease(t *testing.T) {
 		assert.Len(t, f.calls("release"), 1)
 		require.NoError(t, h.Release(h.Context()))
 	})
+	bubble(t, "under the context of a hold that was lost", func(t *testing.T, f *fake) {
+		outer := f.hold(t)
+		other := newFake()
+		var o observed
+		inner, err := other.client(t).Hold(outer.Context(), jobs, client.WithHoldClock(other.clock()), o.option())
+		require.NoError(t, err)
+		f.on("renew", func(int) answer { return lockLost })
+		<-inner.Context().Done()
+		require.ErrorIs(t, context.Cause(inner.Context()), client.ErrLost, "of the outer one")
+		require.NoError(t, inner.Release(t.Context()), "this one is not lost")
+		assert.Len(t, other.calls("release"), 1)
+		assert.Zero(t, o.kinds()[client.HoldLost])
+	})
 	bubble(t, "through an outage", func(t *testing.T, f *fake) {
 		h := f.hold(t)
 		f.on("release", func(n int) answer {

@@ -206,7 +206,7 @@ func TestLockRunStoppedByHand(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	enter("\x1a")
 	r.Await(shown, `Stopped +sleep 1000`)
-	enter("echo token=$S3FENCE_TOKEN; kill -KILL %1; wait\n")
+	enter("echo token=$S3FENCE_TOKEN; kill -KILL %1; disown %1\n")
 	r.Await(shown, `token=\d+`)
 	enter("exit\n")
 	r.Await(shown, `is free`)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -181,7 +180,7 @@ func follow(c *cobra.Command, s *client.Client, q client.EventQuery, next int64,
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // Ctrl-C is how it ends
-		case err != nil && !comesBack(err):
+		case err != nil && !mayPass(err):
 			return err
 		case err != nil:
 			if !away {
@@ -208,11 +207,6 @@ func follow(c *cobra.Command, s *client.Client, q client.EventQuery, next int64,
 		}
 		next = to
 	}
-}
-
-// comesBack reports whether a failure passes without anybody's help.
-func comesBack(err error) bool {
-	return errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrUnknownOutcome)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

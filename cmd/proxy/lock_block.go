@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -89,7 +90,14 @@ before the block stay stale. It leaves a lock alone that is held for work. Exit 
 			if err != nil {
 				return err
 			}
-			if len(page) == 0 || page[0].Scope != args[0] || page[0].Holder == nil {
+			none := len(page) == 0 || page[0].Scope != args[0]
+			if none {
+				// Never locked, no scope at all, or not for us to see.
+				if err := isScope(c.Context(), s, args[0]); err != nil {
+					return err
+				}
+			}
+			if none || page[0].Holder == nil {
 				return free(c, args[0], "%s is not blocked")
 			}
 			h := page[0].Holder
@@ -113,6 +121,15 @@ before the block stay stale. It leaves a lock alone that is held for work. Exit 
 type unblockOut struct {
 	Scope   string `json:"scope"`
 	Blocked bool   `json:"blocked"`
+}
+
+// isScope fails unless a name is a scope that the caller may see.
+func isScope(ctx context.Context, s *client.Client, scope string) error {
+	_, err := s.Check(ctx, scope, 1)
+	if e, ok := errors.AsType[*client.Error](err); ok && (e.Code == "InvalidFencingToken" || e.Code == "StaleFencingToken") {
+		return nil // the answer of one
+	}
+	return err
 }
 
 // blockLabel is the owner label of a block: what people read who ask for the lock. It

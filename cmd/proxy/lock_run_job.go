@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -77,11 +78,16 @@ func (j *job) run(c *cobra.Command) error {
 	if j.slotWarning != "" {
 		j.note("%s", j.slotWarning)
 	}
-	held, err := j.acquire(c.Context())
+	before := catch(c.Context())
+	defer before.over()
+	held, err := j.await(before.ctx)
 	if err != nil {
+		if before.ctx.Err() != nil {
+			err = context.Cause(before.ctx)
+		}
 		return j.failed(err)
 	}
-	exit, err := j.under(c.Context(), held)
+	exit, err := j.under(before, held)
 	return j.giveBack(held, exit, err)
 }
 
@@ -90,33 +96,48 @@ type interruption struct{ sig syscall.Signal }
 
 func (i *interruption) Error() string { return unix.SignalName(i.sig) + " came before the command ran" }
 
-// acquire takes the lock and keeps it. Until it has it, SIGINT and SIGTERM end it.
-func (j *job) acquire(ctx context.Context) (*client.Held, error) {
-	// The hold outlives those signals: once CMD runs they are CMD's.
+// catcher ends its context with an [interruption] when SIGINT or SIGTERM comes, until
+// it is over: once CMD runs they are CMD's.
+type catcher struct {
+	ctx context.Context //nolint:containedctx // it goes where the context of the call would
+	// over returns when no signal will end the context any more.
+	over func()
+}
+
+func catch(ctx context.Context) catcher {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	had := make(chan struct{})
-	defer close(had)
+	end, ended := make(chan struct{}), make(chan struct{})
+	interrupt := func(s os.Signal) {
+		signal.Stop(signals) // the second one ends things at once
+		sig, _ := s.(syscall.Signal)
+		cancel(&interruption{sig})
+	}
 	go func() {
+		defer close(ended)
 		select {
 		case s := <-signals:
-			sig, _ := s.(syscall.Signal)
-			cancel(&interruption{sig})
-		case <-had:
+			interrupt(s)
+		case <-end:
+			select {
+			case s := <-signals: // it came first
+				interrupt(s)
+			default:
+			}
 		}
 	}()
-	held, err := j.await(ctx)
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return held, err
+	return catcher{ctx, sync.OnceFunc(func() {
+		signal.Stop(signals)
+		close(end)
+		<-ended
+	})}
 }
 
 // await waits for the lock as long as it was told to.
 func (j *job) await(ctx context.Context) (*client.Held, error) {
-	opts := []client.HoldOption{client.WithOwner(j.owner), client.WithTTL(j.ttl), client.WithObserver(j.observe)}
+	// One acquisition over all tries: a grant whose answer was lost is found by the next.
+	opts := []client.HoldOption{client.WithTicket(rand.Text()), client.WithOwner(j.owner), client.WithTTL(j.ttl), client.WithObserver(j.observe)}
 	if j.force {
 		opts = append(opts, client.WithForce(j.reason))
 	}
@@ -131,7 +152,7 @@ func (j *job) await(ctx context.Context) (*client.Held, error) {
 	var once sync.Once
 	for {
 		held, err = j.s.Hold(ctx, j.scope, opts...)
-		if !mayPass(err) || left() <= 0 || time.Since(begun) > firstTime {
+		if !mayPass(err) || left() <= 0 || time.Since(begun) > firstTime || ctx.Err() != nil {
 			break
 		}
 		once.Do(func() { j.note("%v; trying again", err) })
@@ -140,7 +161,9 @@ func (j *job) await(ctx context.Context) (*client.Held, error) {
 	if !errors.Is(err, client.ErrHeld) || j.force || left() <= 0 {
 		return held, err
 	}
-	opts = append(opts, client.WithWatch(j.sayWaiting))
+	if !j.quiet { // who watches asks more often
+		opts = append(opts, client.WithWatch(j.sayWaiting))
+	}
 	for tries := 0; ; tries++ {
 		asked := time.Now()
 		held, err = j.s.Hold(ctx, j.scope, append(slices.Clip(opts), client.WithWait(max(left(), 0)))...)
@@ -170,13 +193,8 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// mayPass reports whether a failure may go away by itself.
-func mayPass(err error) bool {
-	return errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrUnknownOutcome)
-}
-
 // under does what is done under the lock.
-func (j *job) under(ctx context.Context, held *client.Held) (lockrun.Exit, error) {
+func (j *job) under(before catcher, held *client.Held) (lockrun.Exit, error) {
 	defer j.ended.Store(true)
 	lease := held.Lease()
 	j.note("%s is yours under token %d", lease.Scope, lease.Token)
@@ -184,19 +202,27 @@ func (j *job) under(ctx context.Context, held *client.Held) (lockrun.Exit, error
 	if err != nil {
 		return lockrun.Exit{}, err
 	}
-	env := commandEnv(ctx, os.Environ(), j.s, lease.Ref(), lease.Token,
+	env := commandEnv(held.Context(), os.Environ(), j.s, lease.Ref(), lease.Token,
 		client.Credentials{AccessKeyID: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey, SessionToken: creds.SessionToken})
 	if err := j.claimSlot(held.Context()); err != nil {
 		return lockrun.Exit{}, err
 	}
-	if held.Context().Err() != nil {
-		return lockrun.Exit{}, context.Cause(held.Context())
-	}
-	return lockrun.Run(&lockrun.Command{
+	exit, err := lockrun.Run(&lockrun.Command{
 		Path: j.path, Args: j.args, Env: env, Held: held.Context(), Grace: j.grace,
+		Begin: func() error {
+			before.over()
+			if held.Context().Err() != nil {
+				return context.Cause(held.Context())
+			}
+			return nil
+		},
 		Check: func(ctx context.Context) error { return j.stillOurs(ctx, lease) },
 		Tell:  func(e lockrun.Event) { j.tell(e, held) },
 	})
+	if err != nil && j.claim != "" {
+		err = fmt.Errorf("%w\nslot %s of job %s is claimed by this run all the same, and %s did not run", err, j.slot, j.claim, j.args[0])
+	}
+	return exit, err
 }
 
 // claimSlot makes sure that this run of the job has not begun elsewhere.
@@ -207,6 +233,9 @@ func (j *job) claimSlot(ctx context.Context) error {
 	got, err := j.s.Claim(ctx, j.claim, j.slot, j.owner)
 	switch {
 	case mayPass(err):
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // which is why there is no answer
+		}
 		return fmt.Errorf("%w\nslot %s of job %s may be claimed by this run all the same, and %s did not run; look with: s3fence claims %s", err, j.slot, j.claim, j.args[0], j.claim)
 	case err != nil:
 		return err

@@ -86,6 +86,13 @@ type running struct {
 // start runs s3fence; nothing waits for it but await.
 func (p *playground) start(env []string, args ...string) *running {
 	p.t.Helper()
+	r := p.prepare(env, args...)
+	r.run()
+	return r
+}
+
+func (p *playground) prepare(env []string, args ...string) *running {
+	p.t.Helper()
 	r := &running{t: p.t, mark: "TEST_MARK=" + rand.Text(), dir: p.t.TempDir(), done: make(chan struct{})}
 	r.cmd = exec.Command(binary, args...)
 	r.cmd.Dir = r.dir
@@ -93,21 +100,25 @@ func (p *playground) start(env []string, args ...string) *running {
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.errs
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	r.cmd.WaitDelay = time.Second
-	require.NoError(p.t, r.cmd.Start())
+	return r
+}
+
+func (r *running) run() {
+	r.t.Helper()
+	require.NoError(r.t, r.cmd.Start())
 	go func() {
 		_ = r.cmd.Wait()
 		close(r.done)
 	}()
-	p.t.Cleanup(func() {
+	r.t.Cleanup(func() {
 		for _, pid := range r.processes() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		<-r.done
-		if p.t.Failed() {
-			p.t.Logf("s3fence %s wrote %q and %q", args, r.out.String(), r.errs.String())
+		if r.t.Failed() {
+			r.t.Logf("s3fence %s wrote %q and %q", r.cmd.Args[1:], r.out.String(), r.errs.String())
 		}
 	})
-	return r
 }
 
 // processes are all that run with the mark.
@@ -487,6 +498,12 @@ func TestLockBlock(t *testing.T) {
 	assert.Regexp(t, `is held by a block by ops@desk until .* \(node 7 runs wild\) .*or end the block: s3fence lock unblock s3://demo/jobs/\n$`, r.err)
 	r = p.cli("lock", "run", "--wait", "0", scope, "--", "true")
 	assert.Equal(t, 75, r.code)
+	// A name that is none is not one that nobody blocks.
+	for typed, err := range map[string]string{"s3://demo/jobs": "scope", "s3://demo/": "not a scope itself", "s3://nowhere/x/": "no guard covers"} {
+		r = p.cli("lock", "unblock", typed)
+		assert.NotEqual(t, 0, r.code, typed)
+		assert.Contains(t, r.err, err)
+	}
 	waiter := p.start(nil, "lock", "run", scope, "--", "echo", "ran")
 	waiter.says(&waiter.errs, `waiting for s3://demo/jobs/: held by a block by ops@desk until .* for \S+ more; you are next\n`)
 	r = p.cli("lock", "unblock", scope)

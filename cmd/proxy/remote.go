@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,6 +65,11 @@ func remoteAs(ctx context.Context, profile string) (service, error) {
 	}
 	c, err := client.New(endpoint, creds.AccessKeyID, creds.SecretAccessKey, opts...)
 	return service{c, endpoint, region}, err
+}
+
+// mayPass reports whether a failure of the service may go away by itself.
+func mayPass(err error) bool {
+	return errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrUnknownOutcome)
 }
 
 func jsonFlag(c *cobra.Command, on *bool) { c.Flags().BoolVar(on, "json", false, "print JSON") }

@@ -31,6 +31,9 @@ type Command struct {
 	Path string
 	Args []string
 	Env  []string
+	// Begin, where not nil, is called when signals are the command's and it has not
+	// begun: whoever caught them before ceases to, and an error keeps it from being run.
+	Begin func() error
 	// Held ends when the lock is lost or may be.
 	Held context.Context
 	// Check asks whether the lock is still held, after this process was stopped and
@@ -39,8 +42,8 @@ type Command struct {
 	Check func(context.Context) error
 	// Grace is the time between SIGTERM and SIGKILL once the lock is lost.
 	Grace time.Duration
-	// Tell is told what happens, for messages. It must not block for long: nothing is
-	// supervised meanwhile.
+	// Tell is told what happens, for messages, by a goroutine of its own, one event after
+	// the other. It may block: it is waited for a little only.
 	Tell func(Event)
 }
 

@@ -39,6 +39,10 @@
 // on SIGHUP they take their jobs along, which have groups of their own. The command
 // is not reaped before, so that its number cannot name anybody else's group.
 //
+// Where SIGTERM was passed on and ended the command, the rest of the group is waited for
+// as well, for the grace at most: it was told to end and may be at its last write. A
+// command that ends otherwise may leave processes behind; they run on.
+//
 // What leaves the group (setsid, daemons) is not found, and what another user owns
 // cannot be ended. Both have credentials whose token is stale once somebody else has
 // the lock: what protects the data is the fence, not this package.

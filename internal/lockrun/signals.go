@@ -59,6 +59,7 @@ func (s *supervisor) passOn(sig unix.Signal) {
 		}
 	default:
 		s.interrupted = s.interrupted || sig == unix.SIGINT
+		s.terminated = s.terminated || sig == unix.SIGTERM
 		s.process.signalGroup(sig)
 	}
 }

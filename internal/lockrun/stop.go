@@ -29,7 +29,7 @@ func (s *supervisor) stopped(by unix.Signal) {
 	case s.stopping:
 		s.suspend(by, unix.Getpid())
 	default:
-		s.Tell(Event{Kind: Halted})
+		s.teller.tell(Event{Kind: Halted})
 	}
 }
 
@@ -39,7 +39,7 @@ func (s *supervisor) suspend(by unix.Signal, to int) {
 	by = stopper(by)
 	s.stopping = false
 	s.terminal.take()
-	s.Tell(Event{Kind: Suspending})
+	s.teller.tell(Event{Kind: Suspending})
 	select {
 	case <-s.continued:
 	default:
@@ -54,7 +54,7 @@ func (s *supervisor) suspend(by unix.Signal, to int) {
 	})
 	s.resume()
 	if s.lost == nil {
-		s.Tell(Event{Kind: Resumed})
+		s.teller.tell(Event{Kind: Resumed})
 	}
 }
 

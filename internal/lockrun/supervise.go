@@ -30,6 +30,7 @@ type supervisor struct {
 	*Command
 	process  *process
 	terminal *terminal
+	teller   teller
 	// signals are those that are passed on; continued has SIGCONT alone.
 	signals, continued chan os.Signal
 
@@ -38,8 +39,8 @@ type supervisor struct {
 	lost error
 	// wants: the command has or had the terminal, and is given it when it goes on.
 	wants bool
-	// stopping: SIGTSTP was passed on, interrupted: SIGINT was.
-	stopping, interrupted bool
+	// stopping: SIGTSTP was passed on, interrupted: SIGINT was, terminated: SIGTERM.
+	stopping, interrupted, terminated bool
 	// exited: the command has ended. killed: the grace is over, given up: so is the
 	// time for killed processes to go.
 	exited, killed, givenUp bool
@@ -50,14 +51,21 @@ type supervisor struct {
 }
 
 // Run runs a command to its end. While it runs, signals to this process are the
-// command's. It fails, with a [StartError], only where nothing was started.
+// command's. It fails, with a [StartError] or what Begin fails with, only where
+// nothing was started.
 //
 // One Run at a time: signals and the terminal belong to the process.
 func Run(c *Command) (Exit, error) {
-	s := &supervisor{Command: c, held: c.Held.Done(), terminal: openTerminal(), timer: idleTimer(), look: idleTimer()}
+	s := &supervisor{Command: c, held: c.Held.Done(), terminal: openTerminal(), teller: newTeller(c.Tell), timer: idleTimer(), look: idleTimer()}
+	defer close(s.teller)
 	defer s.terminal.close()
 	s.catch()
 	defer s.uncatch()
+	if c.Begin != nil {
+		if err := c.Begin(); err != nil {
+			return Exit{}, err
+		}
+	}
 	s.wants = s.terminal.whole()
 	s.terminal.remember()
 	var err error
@@ -87,7 +95,7 @@ func (s *supervisor) over() bool {
 	switch {
 	case s.givenUp:
 		return true
-	case s.exited && s.lost != nil:
+	case s.exited && (s.lost != nil || s.terminated):
 		return s.process.living() == 0
 	}
 	return s.exited
@@ -99,6 +107,11 @@ func (s *supervisor) step() {
 	case e := <-s.process.events:
 		if e.exited {
 			s.exited = true
+			if s.terminated && s.lost == nil {
+				// The rest of the group was told to end, too, and still works.
+				s.look.Reset(lookTime)
+				s.timer.Reset(s.Grace)
+			}
 		} else {
 			s.stopped(e.stop)
 		}
@@ -113,11 +126,11 @@ func (s *supervisor) step() {
 		s.hangUp()
 		s.look.Reset(lookTime)
 	case <-s.timer.C:
-		if s.killed {
+		if s.killed || s.lost == nil {
 			s.givenUp = true
 			return
 		}
-		s.Tell(Event{Kind: Killing})
+		s.teller.tell(Event{Kind: Killing})
 		s.kill()
 	}
 }
@@ -129,7 +142,7 @@ func (s *supervisor) end(why error) {
 		return
 	}
 	s.lost = why
-	s.Tell(Event{Kind: Ending, Err: why})
+	s.teller.tell(Event{Kind: Ending, Err: why})
 	s.process.signalGroup(unix.SIGTERM)
 	s.hangUp()
 	s.process.signalGroup(unix.SIGCONT)

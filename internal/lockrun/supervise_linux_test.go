@@ -294,3 +294,36 @@ func TestStopFromElsewhere(t *testing.T) {
 	j.signal(unix.SIGUSR1)
 	assert.Equal(t, 3, j.wait())
 }
+
+// A shell that SIGTERM ended may leave what it ran in the middle of its tidying up: the
+// lock is kept until that is done, or the grace is over.
+func TestTerminatedGroupIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	const shell = `sh -c 'trap "sleep 1.5; echo tidy; exit" TERM; echo ready; while :; do sleep 0.02; done' & wait`
+	j := begin(t, patience, sh(shell)...)
+	j.awaitOut("ready")
+	j.signal(unix.SIGTERM)
+	assert.Equal(t, 143, j.wait())
+	assert.Equal(t, "ready\ntidy\n", j.out.String())
+	assert.NotContains(t, j.errs.String(), "left")
+
+	const stubborn = `sh -c 'trap "" TERM; echo ready; while :; do sleep 0.02; done' & wait`
+	j = begin(t, 100*time.Millisecond, sh(stubborn)...)
+	j.awaitOut("ready")
+	j.signal(unix.SIGTERM)
+	assert.Equal(t, 143, j.wait())
+	assert.Contains(t, j.errs.String(), "[left ", "nobody but us asked it to end, and the lock is not lost")
+}
+
+// The lock can still be lost meanwhile.
+func TestLostWhileWaitedFor(t *testing.T) {
+	t.Parallel()
+	j := begin(t, 300*time.Millisecond, sh(`sh -c 'trap "echo told" TERM; echo ready; while :; do sleep 0.02; done' & trap "exit 9" TERM; wait`)...)
+	j.awaitOut("ready")
+	j.file("lost")
+	j.signal(unix.SIGTERM)
+	j.awaitOut("told")
+	j.wait()
+	j.wantNone()
+	assert.Contains(t, j.errs.String(), "[killing]\n")
+}

@@ -253,3 +253,45 @@ func TestTicketsAreChecked(t *testing.T) {
 	r.Ticket = fmt.Sprintf("%064d", 1)
 	w.acquire(r)
 }
+
+// counting counts the statements that a line costs.
+type counting struct {
+	locks.State
+	left, counted atomic.Int64
+}
+
+func (c *counting) LeavePlace(ctx context.Context, id state.PlaceID, visit uuid.UUID, d time.Duration) error {
+	c.left.Add(1)
+	return c.State.LeavePlace(ctx, id, visit, d)
+}
+
+func (c *counting) CountPlaces(ctx context.Context, s fence.Scope, turn int64, absent time.Duration) (before, all int, err error) {
+	c.counted.Add(1)
+	return c.State.CountPlaces(ctx, s, turn, absent)
+}
+
+// A try that names itself, so that its answer can be found again, costs what any try
+// does: while nobody waits, nothing is written and nothing counted.
+func TestTryWithATicketCostsATry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, locks.Options{})
+	c := &counting{State: w.state}
+	s := locks.New(c, &list{state: w.state}, locks.Options{})
+	w.acquire(w.ask("ann"))
+	r := w.ticket("bob")
+	r.Wait, r.Keep = 0, 0
+	_, err := s.Acquire(t.Context(), r)
+	require.ErrorIs(t, err, locks.ErrHeld)
+	assert.Zero(t, c.left.Load())
+	assert.Zero(t, c.counted.Load())
+
+	// Its place goes where it had one.
+	r.Keep = time.Minute
+	_, err = s.Acquire(t.Context(), r)
+	require.ErrorIs(t, err, locks.ErrHeld)
+	require.Equal(t, []string{"bob"}, w.line())
+	r.Keep = 0
+	_, err = s.Acquire(t.Context(), r)
+	require.ErrorIs(t, err, locks.ErrHeld)
+	require.Empty(t, w.line())
+}

@@ -32,16 +32,19 @@ func (s *Service) queue(ctx context.Context, g fence.Guard, r Request, refused e
 			return Lease{}, fmt.Errorf("keeping a place in the line of %s: %w", r.Scope, kerr)
 		}
 		turn = p.Turn
-	case r.Ticket != "":
-		// The last call of its ticket.
-		s.leave(ctx, &r, 0)
 	}
 	var held *HeldError
 	if !errors.As(err, &held) {
 		return lease, err
 	}
-	if r.Wait == 0 && r.Ticket == "" && held.Waiting == 0 {
-		return Lease{}, err // nobody waits
+	if r.Wait == 0 && r.Keep == 0 {
+		if held.Waiting == 0 {
+			return Lease{}, err // nobody waits, so there is no place to leave either
+		}
+		if r.Ticket != "" {
+			// The last call of its ticket.
+			s.leave(ctx, &r, 0)
+		}
 	}
 	out := *held
 	before, all, err := s.state.CountPlaces(ctx, r.Scope, turn, s.absent)
