@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -18,7 +19,7 @@ import (
 func TestExpectedContinueComesBeforeEmptyBodiesToo(t *testing.T) {
 	t.Parallel()
 	// Both handlers of the proxy, as it stacks them.
-	server := httptest.NewServer(continueEmpty(stallBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(expectContinue(stallBodies(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/refused" {
 			w.WriteHeader(http.StatusPreconditionFailed)
 			return
@@ -59,4 +60,44 @@ func TestExpectedContinueComesBeforeEmptyBodiesToo(t *testing.T) {
 	resp := answer()
 	require.Equal(t, http.StatusPreconditionFailed, resp.StatusCode, "nothing is asked for that is refused unread")
 	require.True(t, resp.Close)
+}
+
+// A client that sends its body without waiting for the 100 it asked for, as Go's do
+// without an ExpectContinueTimeout, is still told why it was refused.
+func TestRefusalReachesClientsThatDoNotWait(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "http", true: "https"}[secure], func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewUnstartedServer(expectContinue(stallBodies(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusPreconditionFailed)
+			}), 30*time.Second)))
+			server.Listener = stallListener{server.Listener, 30 * time.Second}
+			server.Config.ConnContext = withConn
+			dial := func() (net.Conn, error) { return net.Dial("tcp", server.Listener.Addr().String()) }
+			if secure {
+				server.StartTLS()
+				trusted := server.Client().Transport.(*http.Transport).TLSClientConfig
+				dial = func() (net.Conn, error) { return tls.Dial("tcp", server.Listener.Addr().String(), trusted) }
+			} else {
+				server.Start()
+			}
+			t.Cleanup(server.Close)
+			for range 5 {
+				conn, err := dial()
+				require.NoError(t, err)
+				require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+				body := make([]byte, 3<<20)
+				_, err = fmt.Fprintf(conn, "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body))
+				require.NoError(t, err)
+				_, err = conn.Write(body)
+				require.NoError(t, err)
+				resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodPut})
+				require.NoError(t, err)
+				require.Equal(t, http.StatusPreconditionFailed, resp.StatusCode)
+				require.NoError(t, resp.Body.Close())
+				require.NoError(t, conn.Close())
+			}
+		})
+	}
 }

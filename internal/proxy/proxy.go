@@ -198,7 +198,7 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 		return err
 	}
 	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events, Logger: p.log})
-	p.server = p.newServer(continueEmpty(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout))))
+	p.server = p.newServer(expectContinue(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout))))
 	// Who waits for a lock, or for events, is told to ask elsewhere, rather than
 	// waited for.
 	p.server.RegisterOnShutdown(service.Drain)
@@ -230,7 +230,7 @@ func (p *Proxy) newServer(h http.Handler) *http.Server {
 	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler: h, Protocols: protocols, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: withConn,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,7 @@ func (l stallListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stallConn{c, l.stall}, nil
+	return &stallConn{Conn: c, stall: l.stall}, nil
 }
 
 // stallConn gives each piece of a write its own deadline. Reads are not its
@@ -30,6 +31,8 @@ func (l stallListener) Accept() (net.Conn, error) {
 type stallConn struct {
 	net.Conn
 	stall time.Duration
+	// lingers makes Close linger, once; see expect.go.
+	lingers atomic.Bool
 }
 
 func (c *stallConn) Write(p []byte) (n int, err error) {
