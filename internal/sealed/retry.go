@@ -18,9 +18,10 @@ import (
 )
 
 // A request is known again in one of two ways. An id that an SDK chose for it
-// (guarded.Op.RetryID) is hashed with everything the request is, so another
-// request under the id is just another one; the lock on its key is enough. A name
-// that people chose (guarded.Op.Named) finds whatever took effect under it, and has
+// (guarded.Op.RetryID) is hashed with credential, operation, key and what is to be
+// written there, so another write under the id is just another one; the lock on its
+// key is enough. SDKs choose an id for each request: metadata and the like need no
+// comparing. A name that people chose (guarded.Op.Named) finds whatever took effect under it, and has
 // a lock of its own.
 
 // retryID names a request over its retries by an SDK's id. The digest is part of

@@ -77,9 +77,9 @@ type Upload struct {
 	Size      int64
 }
 
-// RetryID identifies a client's request over its retries, by a hash. It either
-// covers everything that the request is (ids that SDKs choose for each request),
-// or credential and Idempotency-Key alone; then the result says what the request
+// RetryID identifies a client's request over its retries, by a hash. It covers
+// either credential, operation, key, what is written and the id that an SDK chose
+// for the request, or credential and Idempotency-Key alone; then the result says what the request
 // was, and the id is locked (Tx.Requests).
 type RetryID [32]byte
 
