@@ -97,6 +97,7 @@ check() {
 	# On a new machine this takes minutes; inside of a test they would count
 	# against the test's time.
 	step 'build MinIO' "$scripts/minio.sh"
+	step 'build versitygw' "$scripts/versitygw.sh"
 	step format formatted
 	step tidy tidied
 	step vet go vet ./...
@@ -125,6 +126,7 @@ e2e() {
 	step 'build s3fence-race' go build -race -o bin/s3fence-race ./cmd/proxy
 	step 'build s3fence-armed' go build -race -tags pausepoints -o bin/s3fence-armed ./cmd/proxy
 	step 'build MinIO' "$scripts/minio.sh"
+	step 'build versitygw' "$scripts/versitygw.sh"
 	step 'build mc' "$scripts/mc.sh"
 	step 'find or build Terraform' "$scripts/terraform.sh"
 	S3FENCE_TEST_BIN=$PWD/bin tests e2e -race -count=1 ./e2e/...
