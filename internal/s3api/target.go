@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/s3fence/s3fence/internal/fence"
 )
@@ -105,6 +106,21 @@ func stepsBack(key string) bool {
 		}
 	}
 	return false
+}
+
+// strays reports whether the id of an upload or of a version is none that a store
+// gave out but, for a store over a file system, a path: some take it for the name of
+// a directory, so that ".." in it leads to other keys and buckets, and one of dots or
+// slashes alone to all uploads of a key.
+func strays(id string) bool {
+	named := false
+	for seg := range strings.FieldsFuncSeq(id, isSeparator) {
+		if seg == "." || seg == ".." {
+			return true
+		}
+		named = true
+	}
+	return !named || strings.ContainsFunc(id, unicode.IsControl)
 }
 
 func isSeparator(r rune) bool { return r == '/' || r == '\\' }

@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/s3fence/s3fence/internal/storetest"
+	"github.com/s3fence/s3fence/internal/testserver"
+)
+
+// versityFiles starts a versitygw of the test's own and returns it with the folder
+// in which its buckets and their objects are directories and files.
+func versityFiles(t *testing.T) (store *storetest.Server, root string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join("..", "scripts", "versitygw.sh"))
+	cmd.Stderr = os.Stderr
+	binary, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := serverFolder(t, "versitygw")
+	root = filepath.Join(folder, "buckets")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddress(t)
+	process, err := testserver.Launch(testserver.Spec{
+		Name: "versitygw", Path: strings.TrimSpace(string(binary)),
+		Args: []string{"--port", addr, "--access", "versity-root", "--secret", "versity-root-secret", "--region", storetest.Region, "posix", root},
+		Env:  []string{"HOME=" + folder, "PATH=/usr/bin:/bin"},
+		Dir:  folder, Log: filepath.Join(folder, "log"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := process.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	store = &storetest.Server{Endpoint: "http://" + addr, AccessKey: "versity-root", SecretKey: "versity-root-secret"}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
+	for deadline := time.Now().Add(readyWait); ; time.Sleep(20 * time.Millisecond) {
+		resp, err := client.Get(store.Endpoint)
+		if err == nil {
+			_ = resp.Body.Close()
+			return store, root
+		}
+		if !process.Alive() || time.Now().After(deadline) {
+			t.Fatalf("versitygw is not ready: %v; its log ends:\n%s", err, process.Log())
+		}
+	}
+}
+
+// Over a file system an upload id is the name of a directory, so one with ".." in
+// it names a directory of another bucket, past rights and guards: versitygw 1.8.0
+// removes it whole, writes parts into it and lists it.
+func TestUploadIdsThatLeaveTheirPlace(t *testing.T) {
+	t.Parallel()
+	store, root := versityFiles(t)
+	c := NewCluster(t, Options{MinIO: store, Guards: []Guard{{Prefix: "jobs/"}}, Credentials: []map[string]any{{
+		"access_key": "e2e-tenant", "secret_key": "e2e-tenant-secret-0123456789",
+		"grants": []map[string]any{{"rights": []string{"read", "write"}, "buckets": []string{"*"}}},
+	}}})
+	p := c.Proxies[0]
+	token := c.Acquire("jobs/", "ann")
+	p.PutToken(t, "jobs/k", "kept", token).Want(t, 200)
+	p.Put(t, "theirs/k", "kept").Want(t, 200)
+	other := store.Bucket(t)
+	tenant := func(r Request) Answer {
+		r.Bucket, r.AccessKey, r.SecretKey = other, "e2e-tenant", "e2e-tenant-secret-0123456789"
+		return p.Send(t, r)
+	}
+	// The store keeps uploads of a key in BUCKET/.sgwtmp/multipart/SUM-OF-KEY/ID.
+	created := tenant(Request{Method: "POST", Key: "k", Query: url.Values{"uploads": {""}}}).Want(t, 200)
+	var upload struct {
+		UploadID string `xml:"UploadId"`
+	}
+	created.XML(t, &upload)
+	up := strings.Repeat("../", 4)
+	for _, dir := range []string{c.Bucket + "/theirs", c.Bucket + "/.s3fence", c.Bucket} {
+		for _, id := range []string{up + dir, upload.UploadID + "/../" + up + dir, "./" + up + dir} {
+			for _, r := range []Request{
+				{Method: "PUT", Query: url.Values{"uploadId": {id}, "partNumber": {"1"}}, Body: "planted"},
+				{Method: "GET", Query: url.Values{"uploadId": {id}}},
+				{Method: "POST", Query: url.Values{"uploadId": {id}}, Body: "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>"},
+				{Method: "DELETE", Query: url.Values{"uploadId": {id}}},
+				{Method: "PUT", Query: url.Values{"uploadId": {id}, "partNumber": {"1"}}, Header: map[string]string{"X-Amz-Copy-Source": other + "/absent"}},
+			} {
+				r.Key = "k"
+				if got := tenant(r); got.Status != 404 || got.Failure().Code != "NoSuchUpload" && got.Failure().Code != "NoSuchKey" {
+					t.Errorf("%s with upload id %q: %s", r.Method, id, got)
+				}
+			}
+		}
+	}
+	if got := p.Get(t, "theirs/k"); got != "kept" {
+		t.Errorf("theirs/k holds %q", got)
+	}
+	if got := p.Get(t, "jobs/k"); got != "kept" {
+		t.Errorf("jobs/k holds %q", got)
+	}
+	planted, err := filepath.Glob(filepath.Join(root, c.Bucket, "theirs", "*"))
+	if err != nil || len(planted) != 1 {
+		t.Errorf("theirs/ has %q, %v", planted, err)
+	}
+	// The upload itself is none the worse.
+	part := tenant(Request{Method: "PUT", Key: "k", Query: url.Values{"uploadId": {upload.UploadID}, "partNumber": {"1"}}, Body: "part"}).Want(t, 200)
+	tenant(Request{Method: "POST", Key: "k", Query: url.Values{"uploadId": {upload.UploadID}},
+		Body: fmt.Sprintf("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>%s</ETag></Part></CompleteMultipartUpload>", part.Header.Get("ETag"))}).Want(t, 200)
+}
