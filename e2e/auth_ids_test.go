@@ -68,15 +68,15 @@ func versityFiles(t *testing.T) (store *storetest.Server, root string) {
 func TestUploadIdsThatLeaveTheirPlace(t *testing.T) {
 	t.Parallel()
 	store, root := versityFiles(t)
+	other := store.Bucket(t)
 	c := NewCluster(t, Options{MinIO: store, Guards: []Guard{{Prefix: "jobs/"}}, Credentials: []map[string]any{{
 		"access_key": "e2e-tenant", "secret_key": "e2e-tenant-secret-0123456789",
-		"grants": []map[string]any{{"rights": []string{"read", "write"}, "buckets": []string{"*"}}},
+		"grants": []map[string]any{{"rights": []string{"read", "write"}, "buckets": []string{other}}},
 	}}})
 	p := c.Proxies[0]
 	token := c.Acquire("jobs/", "ann")
 	p.PutToken(t, "jobs/k", "kept", token).Want(t, 200)
 	p.Put(t, "theirs/k", "kept").Want(t, 200)
-	other := store.Bucket(t)
 	tenant := func(r Request) Answer {
 		r.Bucket, r.AccessKey, r.SecretKey = other, "e2e-tenant", "e2e-tenant-secret-0123456789"
 		return p.Send(t, r)
