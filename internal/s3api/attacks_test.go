@@ -230,7 +230,10 @@ func TestBatchOfTwoPlaces(t *testing.T) {
 func TestNamesThatMayBeOurs(t *testing.T) {
 	t.Parallel()
 	b := newGuarded(t)
-	for _, key := range []string{".s3fence", ".s3fence/", ".S3Fence/objects/1", ".S3FENCE", `.s3fence\objects`} {
+	for _, key := range []string{
+		".s3fence", ".s3fence/", ".S3Fence/objects/1", ".S3FENCE", `.s3fence\objects`, "/.s3fence/objects/1", "./.s3fence/objects/1", ".//.s3FENCE//objects",
+		"x/../.s3fence/objects/1", `.\.s3fence/objects`, ".s3fence/../k", "x/./../.s3fence",
+	} {
 		if got := b.call(t, call{method: "PUT", target: "/data/" + escapePath(key), body: "x"}); got.status != 403 || got.code() != "AccessDenied" {
 			t.Errorf("PUT %s: %d %s", key, got.status, got.code())
 		}
@@ -244,8 +247,15 @@ func TestNamesThatMayBeOurs(t *testing.T) {
 			t.Errorf("batch with %s: %d %s", key, got.status, got.body)
 		}
 	}
-	if got := b.call(t, call{method: "PUT", target: "/data/.s3fenced", body: "x"}); got.status != 200 {
-		t.Errorf("PUT .s3fenced: %d %s", got.status, got.code())
+	for _, key := range []string{".s3fenced", "x/.s3fence", "x/.s3fence/objects/1"} {
+		if got := b.call(t, call{method: "PUT", target: "/data/" + key, body: "x"}); got.status != 200 {
+			t.Errorf("PUT %s: %d %s", key, got.status, got.code())
+		}
+	}
+	for _, key := range []string{"x/../y", "x/.s3fence/../../y", ".s3fenc/../y"} {
+		if got := b.call(t, call{method: "PUT", target: "/plain/" + key, body: "x"}); got.status != 200 {
+			t.Errorf("PUT %s: %d %s", key, got.status, got.code())
+		}
 	}
 }
 
