@@ -9,6 +9,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
@@ -367,6 +368,67 @@ func TestRightsOnBuckets(t *testing.T) {
 		}
 		if len(answers) != 1 {
 			t.Errorf("%s is answered in %d ways: %v", o.name, len(answers), answers)
+		}
+	}
+}
+
+// A list shows what is under its prefix and no more, wherever it is told to begin; what
+// continues one list continues no other.
+func TestListsStayUnderTheirPrefix(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, newStore(t, nil, "data"), []fence.Guard{guard(t, 1, "s3://data/scope/", func(g *fence.Guard) { g.Tokens = fence.Optional })},
+		withKeys(t, auth.Credential{AccessKey: testKey, Grants: []auth.Grant{{Bucket: auth.Anywhere, Rights: auth.All}}},
+			auth.Credential{AccessKey: "AKTENANT", Grants: []auth.Grant{{Bucket: "data", Prefix: "in/", Rights: auth.Read}, {Bucket: "data", Prefix: "scope/in/", Rights: auth.Read}}}))
+	for _, key := range []string{"a-secret", "in/1", "in/2", "in/3", "in2/secret", "z-secret", "scope/a-secret", "scope/in/1", "scope/in/2", "scope/z-secret"} {
+		if got := b.call(t, call{method: "PUT", target: "/data/" + key, body: "x"}); got.status != 200 {
+			t.Fatalf("%s: %d %s", key, got.status, got.body)
+		}
+	}
+	token := func(target string) string {
+		got := b.call(t, call{method: "GET", target: target})
+		_, rest, found := strings.Cut(got.body, "<NextContinuationToken>")
+		if !found {
+			t.Fatalf("%s: %d %s", target, got.status, got.body)
+		}
+		token, _, _ := strings.Cut(rest, "<")
+		return token
+	}
+	forged := func(from string) string {
+		return continuation(from, &guarded.ListQuery{Bucket: "data", Prefix: "in/"})
+	}
+	good := token("/data?list-type=2&max-keys=1&prefix=in/")
+	for query, want := range map[string]string{
+		"list-type=2&prefix=in/&continuation-token=" + good:                                                "",
+		"list-type=2&prefix=in/&max-keys=1&continuation-token=" + good:                                     "",
+		"list-type=2&prefix=in/1&continuation-token=" + good:                                               "InvalidArgument",
+		"list-type=2&prefix=in/&delimiter=/&continuation-token=" + good:                                    "InvalidArgument",
+		"list-type=2&prefix=in/&continuation-token=" + token("/data?list-type=2&max-keys=1"):               "InvalidArgument",
+		"list-type=2&prefix=in/&continuation-token=" + token("/data?list-type=2&max-keys=1&prefix=scope/"): "InvalidArgument",
+		"list-type=2&prefix=in/&continuation-token=" + forged("a"):                                         "",
+		"list-type=2&prefix=in/&continuation-token=" + forged("in2/"):                                      "",
+		"list-type=2&prefix=in/&continuation-token=" + forged("z"):                                         "",
+		"list-type=2&prefix=in/&start-after=a":                                                             "",
+		"list-type=2&prefix=in/&start-after=in2/":                                                          "",
+		"list-type=2&prefix=scope/in/&start-after=scope/a":                                                 "",
+		"prefix=in/&marker=a":    "",
+		"prefix=in/&marker=z":    "",
+		"prefix=in/&delimiter=n": "",
+		"prefix=in/&delimiter=i": "",
+		"prefix=in":              "AccessDenied",
+		"prefix=":                "AccessDenied",
+		"list-type=2":            "AccessDenied",
+		"prefix=i&delimiter=n":   "AccessDenied",
+		"prefix=scope/":          "AccessDenied",
+		"prefix=in/../":          "AccessDenied",
+		"uploads=&prefix=in":     "AccessDenied",
+		"versions=&prefix=in":    "AccessDenied",
+		"list-type=2&continuation-token=" + token("/data?list-type=2&max-keys=1"):                             "AccessDenied",
+		"list-type=2&prefix=in2/&continuation-token=" + good:                                                  "AccessDenied",
+		"list-type=2&prefix=scope/&continuation-token=" + token("/data?list-type=2&max-keys=1&prefix=scope/"): "AccessDenied",
+	} {
+		got := b.call(t, call{method: "GET", target: "/data?" + query, key: "AKTENANT"})
+		if got.code() != want || want == "" && got.status != 200 || strings.Contains(got.body, "secret") {
+			t.Errorf("%s: %d %s", query, got.status, got.body)
 		}
 	}
 }
