@@ -97,11 +97,14 @@ func grantsToTry() (creds []auth.Credential, where []string, what []auth.Right) 
 		add("another bucket", auth.All, unfenced, auth.Grant{Bucket: "other", Rights: auth.All}, auth.Grant{Bucket: "dat", Rights: auth.All}, auth.Grant{Bucket: "data2", Rights: auth.All})
 		add("another prefix", auth.All, unfenced, auth.Grant{Bucket: "data", Prefix: "out/", Rights: auth.All}, auth.Grant{Bucket: "data", Prefix: "in/k2", Rights: auth.All})
 		for r := auth.Read; r <= auth.Admin; r <<= 1 {
+			add("all but one", auth.All&^r, unfenced, auth.Grant{Bucket: "data", Rights: auth.All &^ r})
+			if unfenced {
+				continue
+			}
 			add("everywhere", r, unfenced, auth.Grant{Bucket: auth.Anywhere, Rights: r})
 			add("bucket", r, unfenced, auth.Grant{Bucket: "data", Rights: r})
 			add("prefix", r, unfenced, auth.Grant{Bucket: "data", Prefix: "in/", Rights: r})
 			add("key", r, unfenced, auth.Grant{Bucket: "data", Prefix: "in/k", Rights: r})
-			add("all but one", auth.All&^r, unfenced, auth.Grant{Bucket: "data", Rights: auth.All &^ r})
 		}
 	}
 	return creds, where, what
