@@ -320,7 +320,7 @@ func TestForgedRequests(t *testing.T) {
 		// A signature of something else.
 		{name: "of another method", edit: func(r *http.Request) {
 			r.Method = map[string]string{"GET": "HEAD", "PUT": "DELETE", "POST": "PATCH"}[r.Method]
-			if r.Method != "PATCH" {
+			if r.Method != http.MethodPatch {
 				return
 			}
 			r.URL.Path = "/-/v1/guards"

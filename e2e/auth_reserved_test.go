@@ -179,9 +179,10 @@ func pagesPassReserved(t *testing.T, p *Proxy, bucket string) {
 	q := url.Values{"versions": {""}, "max-keys": {"1"}}
 	for range 20 {
 		var page struct {
-			Version                            []struct{ Key string }
-			IsTruncated                        bool
-			NextKeyMarker, NextVersionIdMarker string
+			Version             []struct{ Key string }
+			IsTruncated         bool
+			NextKeyMarker       string
+			NextVersionIDMarker string `xml:"NextVersionIdMarker"`
 		}
 		p.Send(t, Request{Method: "GET", Bucket: bucket, Query: q}).Want(t, 200).XML(t, &page)
 		for _, v := range page.Version {
@@ -192,8 +193,8 @@ func pagesPassReserved(t *testing.T, p *Proxy, bucket string) {
 		}
 		q.Set("key-marker", page.NextKeyMarker)
 		q.Del("version-id-marker")
-		if page.NextVersionIdMarker != "" {
-			q.Set("version-id-marker", page.NextVersionIdMarker)
+		if page.NextVersionIDMarker != "" {
+			q.Set("version-id-marker", page.NextVersionIDMarker)
 		}
 	}
 	if want := []string{".a", "ours", "z"}; !slices.Equal(keys, want) {

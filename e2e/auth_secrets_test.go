@@ -23,7 +23,7 @@ type secrets map[string]string
 func (s secrets) look(t *testing.T, where, text string) {
 	t.Helper()
 	for what, secret := range s {
-		for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret)), fmt.Sprintf("%q", secret), fmt.Sprint([]byte(secret))} {
+		for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret)), hex.EncodeToString([]byte(secret)), fmt.Sprintf("%q", secret), fmt.Sprintf("%d", []byte(secret))} {
 			if at := strings.Index(text, form); at >= 0 {
 				t.Errorf("%s has the %s: …%s…", where, what, text[max(0, at-120):min(len(text), at+len(form)+60)])
 				break

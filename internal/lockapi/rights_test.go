@@ -129,7 +129,7 @@ func TestRightsOfEveryCall(t *testing.T) {
 					body = fmt.Sprintf(`{"pattern":%q}`, place)
 				case "claims":
 					body = fmt.Sprintf(`{"job":%q,"slot":"2026-01-02T15:04:05Z"}`, place+"j")
-					if call.Method == "GET" {
+					if call.Method == http.MethodGet {
 						target, body = "claims?job="+place+"j", ""
 					}
 				}
