@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,7 @@ var fieldsOf = map[string]string{
 // "-secret".
 func people(t *testing.T, creds ...auth.Credential) func(*lockapi.Options) {
 	t.Helper()
+	creds = slices.Clone(creds)
 	for i := range creds {
 		creds[i].SecretKey = creds[i].AccessKey + "-secret"
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 // withKeys gives a bench other credentials, all with the secret [testSecret].
 func withKeys(t testing.TB, creds ...auth.Credential) func(*Options) {
 	t.Helper()
+	creds = slices.Clone(creds)
 	for i := range creds {
 		creds[i].SecretKey = testSecret
 	}
