@@ -1,12 +1,12 @@
-// Package storetest gives tests a real MinIO: an S3 store that shares no code
-// with this product, built from its Go module at a pinned version.
+// Package storetest gives tests a real MinIO and a real versitygw: S3 stores that
+// share no code with this product, built from their Go modules at pinned versions.
 //
-// [MinIO] is the server that all tests of a process share; [Start] gives one
-// that a test may freeze, kill and start again. [Server.Bucket] makes a bucket
-// for one test.
+// [MinIO] and [Versitygw] are the servers that all tests of a process share;
+// [Start] and [StartVersitygw] give one that a test may freeze, kill and start
+// again. [Server.Bucket] makes a bucket for one test.
 //
-// Guarantees. scripts/minio.sh says which version runs and builds it where it
-// is missing; a failed build fails the test and nothing is ever skipped.
+// Guarantees. scripts/minio.sh and scripts/versitygw.sh say which version runs
+// and build it where it is missing; a failed build fails the test and nothing is ever skipped.
 // Readiness is waited for within a bound. Nothing of a server outlives the test
 // process, not even when that is killed (package testserver says how).
 //

@@ -34,8 +34,17 @@ func get(t *testing.T, client *minio.Client, bucket, key string) string {
 
 func TestSharedServerKeepsObjects(t *testing.T) {
 	t.Parallel()
-	server := storetest.MinIO(t)
-	require.Same(t, server, storetest.MinIO(t))
+	for name, shared := range map[string]func(testing.TB) *storetest.Server{"MinIO": storetest.MinIO, "versitygw": storetest.Versitygw} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			keepsObjects(t, shared)
+		})
+	}
+}
+
+func keepsObjects(t *testing.T, shared func(testing.TB) *storetest.Server) {
+	server := shared(t)
+	require.Same(t, server, shared(t))
 	client, bucket := server.Client(t), server.Bucket(t)
 	require.NotEqual(t, bucket, server.Bucket(t))
 	put(t, client, bucket, "a/b", "body")
@@ -54,7 +63,15 @@ func TestSharedServerCannotBeHurt(t *testing.T) {
 
 func TestPrivateServerIsKilledFrozenAndStartedAgain(t *testing.T) {
 	t.Parallel()
-	server := storetest.Start(t)
+	for name, start := range map[string]func(testing.TB) *storetest.Server{"MinIO": storetest.Start, "versitygw": storetest.StartVersitygw} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			isKilledFrozenAndStartedAgain(t, start(t))
+		})
+	}
+}
+
+func isKilledFrozenAndStartedAgain(t *testing.T, server *storetest.Server) {
 	client, bucket := server.Client(t), server.Bucket(t)
 	put(t, client, bucket, "kept", "body")
 
