@@ -20,7 +20,7 @@ func TestReservedPlaceIsOutOfReach(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(*testing.T) *storetest.Server{
 		"MinIO":     func(t *testing.T) *storetest.Server { t.Helper(); return storetest.MinIO(t) },
-		"versitygw": func(t *testing.T) *storetest.Server { t.Helper(); s, _ := versityFiles(t); return s },
+		"versitygw": func(t *testing.T) *storetest.Server { t.Helper(); return storetest.Versitygw(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
