@@ -31,6 +31,20 @@ type Attributes struct {
 	Tags []Tag `json:"g,omitempty"`
 	// Parts is the number of parts of a multipart object; zero for others.
 	Parts int `json:"p,omitempty"`
+	// Algorithm is the checksum algorithm that an upload was created with, and
+	// ChecksumType then how its object's checksum is made; empty for objects.
+	Algorithm string `json:"a,omitempty"`
+}
+
+// Part is one part of a multipart object.
+type Part struct {
+	// Number is what the client called it, from 1 to 10,000.
+	Number int
+	// Start is where it begins in the object, Size how long it is, in bytes.
+	Start, Size int64
+	// Checksum is base64, in the algorithm of the object's own checksum; empty
+	// where the object has none.
+	Checksum string
 }
 
 // Tag is one object tag
