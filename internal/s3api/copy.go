@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -253,9 +254,6 @@ func copyObject(rq *request) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := rq.oneStore(src); err != nil {
-		return err
-	}
 	c := &guarded.Copy{Op: rq.side, Ref: rq.ref()}
 	if c.Source, err = rq.guardedSource(src); err != nil {
 		return err
@@ -272,6 +270,10 @@ func copyObject(rq *request) error {
 	if c.Conditions, err = rq.writeConditions(); err != nil {
 		return err
 	}
+	c.Checksum = strings.ToUpper(first(rq.r.Header["X-Amz-Checksum-Algorithm"]))
+	if c.Checksum != "" && !checksum.Kept(c.Checksum) {
+		return notImplemented("the checksum algorithm %q is not kept with objects; use one of %s", shorten(c.Checksum), strings.Join(checksumNames, ", "))
+	}
 	if src.Ref == c.Ref && !c.ReplaceMeta && !c.ReplaceTags && len(c.Store) == 0 && c.Attributes.Headers["X-Amz-Website-Redirect-Location"] == "" {
 		return fail(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}
@@ -286,9 +288,6 @@ func copyObject(rq *request) error {
 func copyPart(rq *request) error {
 	src, err := rq.readSource()
 	if err != nil {
-		return err
-	}
-	if _, _, err := rq.oneStore(src); err != nil {
 		return err
 	}
 	p := &guarded.PartCopy{UploadRef: rq.upload()}

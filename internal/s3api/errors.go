@@ -103,6 +103,8 @@ var objectErrors = []struct {
 	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder"},
 	{object.ErrPartTooSmall, 400, "EntityTooSmall"},
 	{object.ErrInvalidRange, 416, "InvalidRange"},
+	{object.ErrInvalidPartNumber, 416, "InvalidPartNumber"},
+	{object.ErrBadDigest, 400, "BadDigest"},
 	{ErrNoSuchBucket, 404, "NoSuchBucket"},
 	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId"},
 	{auth.ErrBadToken, 400, "InvalidToken"},
@@ -146,7 +148,9 @@ func (rq *request) answerTo(err error) *apiError {
 		e := badToken("%s", sentence(err.Error()))
 		e.scope, e.token = rq.side.Scope, rq.side.Request.Token
 		return e
-	case errors.Is(err, guarded.ErrOtherStore):
+	case errors.Is(err, object.ErrChecksumType), errors.Is(err, object.ErrObjectSize):
+		return fail(http.StatusBadRequest, "InvalidRequest", "%s", sentence(err.Error()))
+	case errors.Is(err, guarded.ErrPartsUnknown):
 		return notImplemented("%s", sentence(err.Error()))
 	case errors.Is(err, guarded.ErrTooLarge):
 		return fail(http.StatusBadRequest, "EntityTooLarge", "%s", sentence(err.Error()))

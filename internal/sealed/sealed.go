@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -22,6 +24,9 @@ type State interface {
 	ListObjects(ctx context.Context, r state.Range, limit int) ([]state.Object, error)
 	ListUploads(ctx context.Context, r state.Range, afterID string, limit int) ([]state.Upload, error)
 	ListScopes(ctx context.Context, prefix, after string, limit int) ([]state.Scope, time.Time, error)
+	KeepPart(ctx context.Context, p state.UploadPart) error
+	UploadParts(ctx context.Context, upload string, from, to int) ([]state.UploadPart, error)
+	ObjectParts(ctx context.Context, attempt uuid.UUID, skip, limit int) ([]object.Part, error)
 	ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]state.Garbage, error)
 	Maintain(ctx context.Context, keep time.Duration) error
 }
