@@ -65,7 +65,10 @@ func (rq *request) readSource() (*source, error) {
 		return nil, object.ErrNoSuchKey
 	}
 	if src.version != "" && rq.list.Guarded(src.Bucket) {
-		return nil, notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", src.Bucket)
+		if err := onlyVersion(src.version); err != nil {
+			return nil, err
+		}
+		src.version = ""
 	}
 	if err := rq.findSource(src); err != nil {
 		return nil, err

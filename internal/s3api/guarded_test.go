@@ -291,7 +291,7 @@ func testCopies(t *testing.T, b *bench) {
 	wantCode(t, copyTo("plain", "x", "data/jobs/a/none"), "NoSuchKey")
 	wantCode(t, copyTo("plain", "x", "plain/none"), "NoSuchKey")
 	wantCode(t, copyTo("plain", "x", "plain/.s3fence/objects/1"), "NoSuchKey")
-	wantCode(t, copyTo("data", "jobs/a/x", "data/jobs/a/in%20scope?versionId=3"), "NotImplemented")
+	wantCode(t, copyTo("data", "jobs/a/x", "data/jobs/a/in%20scope?versionId=3"), "NoSuchVersion")
 	wantCode(t, copyTo("data", "jobs/a/in scope", "data/jobs/a/in%20scope"), "InvalidRequest")
 	wantCode(t, copyTo("data", "jobs/b/x", "plain/out%20side"), codeMissing)
 	wantCode(t, copyTo("plain", "x", "nokey"), "InvalidArgument")

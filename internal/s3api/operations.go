@@ -202,7 +202,8 @@ var bucketOperations = []operation{
 		params: []string{"prefix", "delimiter", "encoding-type", "key-marker", "max-uploads", "upload-id-marker"}, rights: toRead, on: onPrefix,
 		fenced: fencedList, plain: passListing, guarded: listUploads},
 	{name: "ListObjectVersions", method: "GET", level: bucketLevel, selects: []string{"versions"},
-		params: append([]string{"key-marker", "version-id-marker"}, listParams...), rights: toRead, on: onPrefix, plain: passListing},
+		params: append([]string{"key-marker", "version-id-marker"}, listParams...), rights: toRead, on: onPrefix,
+		fenced: fencedList, plain: passListing, guarded: listVersions},
 	{name: "DeleteObjects", method: "POST", level: bucketLevel, selects: []string{"delete"}, on: onEach, body: document,
 		fenced: fencedEach, plain: deleteObjects},
 
