@@ -194,6 +194,8 @@ type Writer interface {
 	// success, as S3 has it.
 	Delete(ctx context.Context, d *Delete) []error
 	SetTags(ctx context.Context, t *Tagging) error
+	// Admit judges a write that changes nothing of an object, which must be there.
+	Admit(ctx context.Context, op *Op, ref object.Ref) error
 
 	CreateUpload(ctx context.Context, c *CreateUpload) (id string, err error)
 	UploadPart(ctx context.Context, p *Part) (PartInfo, error)

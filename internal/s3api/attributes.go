@@ -55,6 +55,9 @@ func (rq *request) attributes() (a object.Attributes, store map[string]string, e
 	if err := refuseCustomerKeys(h); err != nil {
 		return a, nil, err
 	}
+	if err := refuseGrants(h); err != nil {
+		return a, nil, err
+	}
 	size := 0
 	for name, values := range h {
 		switch {
@@ -107,10 +110,7 @@ func refuseCustomerKeys(h http.Header) error {
 		}
 		bad := strings.HasPrefix(name, "X-Amz-Server-Side-Encryption-Customer-") ||
 			strings.HasPrefix(name, "X-Amz-Copy-Source-Server-Side-Encryption-Customer-") ||
-			strings.HasPrefix(name, "X-Amz-Object-Lock-") || strings.HasPrefix(name, "X-Amz-Grant-")
-		if name == "X-Amz-Acl" {
-			bad = !slices.Contains([]string{"private", "bucket-owner-full-control", "bucket-owner-read"}, values[0])
-		}
+			strings.HasPrefix(name, "X-Amz-Object-Lock-")
 		if bad {
 			return notImplemented("the header %s: %s is not available in a guarded scope", strings.ToLower(name), shorten(values[0]))
 		}
@@ -252,28 +252,6 @@ func (rq *request) setTags(tags []object.Tag, status int) error {
 		return rq.noContent()
 	}
 	return rq.empty()
-}
-
-// getACL answers what every object in a scope has.
-func getACL(rq *request) error {
-	if _, err := rq.s.reader.Stat(rq.ctx, rq.side, rq.ref()); err != nil {
-		return err
-	}
-	x := newXML()
-	defer x.free()
-	x.root("AccessControlPolicy")
-	rq.owner(x, "Owner")
-	x.open("AccessControlList")
-	x.open("Grant")
-	x.buf.WriteString(`<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`)
-	x.text("ID", ownerID)
-	x.text("DisplayName", ownerName)
-	x.close("Grantee")
-	x.text("Permission", "FULL_CONTROL")
-	x.close("Grant")
-	x.close("AccessControlList")
-	x.close("AccessControlPolicy")
-	return rq.document(x)
 }
 
 // getObjectAttributes answers the attributes that were asked for.

@@ -241,6 +241,18 @@ func (f *fakeObjects) SetTags(_ context.Context, t *guarded.Tagging) error {
 	return nil
 }
 
+func (f *fakeObjects) Admit(_ context.Context, op *guarded.Op, ref object.Ref) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.judge(op, fence.Write); err != nil {
+		return err
+	}
+	if f.objects[ref] == nil {
+		return object.ErrNoSuchKey
+	}
+	return nil
+}
+
 func (f *fakeObjects) CreateUpload(_ context.Context, c *guarded.CreateUpload) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -125,9 +125,9 @@ func TestHeadersThatAScopeCannotHonour(t *testing.T) {
 	for name, want := range map[string]int{
 		"x-amz-server-side-encryption-customer-algorithm: AES256": 501,
 		"x-amz-object-lock-mode: GOVERNANCE":                      501,
-		"x-amz-acl: public-read":                                  501,
+		"x-amz-acl: public-read":                                  400,
 		"x-amz-acl: private":                                      200,
-		"x-amz-grant-read: id=x":                                  501,
+		"x-amz-grant-read: id=x":                                  400,
 		"x-amz-write-offset-bytes: 3":                             501,
 		"x-amz-something-new: 1":                                  501,
 		"x-amz-website-redirect-location: /x":                     200,
