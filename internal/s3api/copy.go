@@ -112,22 +112,6 @@ func (rq *request) findSource(src *source) error {
 	return nil
 }
 
-// oneStore refuses a copy between two stores: neither of them could make it.
-func (rq *request) oneStore(src *source) (bucket, from string, err error) {
-	to, bucket, err := rq.s.buckets.Bucket(rq.bucket)
-	if err != nil {
-		return "", "", err
-	}
-	client, from, err := rq.s.buckets.Bucket(src.Bucket)
-	if err != nil {
-		return "", "", err
-	}
-	if client != to {
-		return "", "", notImplemented("s3://%s and s3://%s lie in different stores; download the object and upload it", src.Bucket, rq.bucket)
-	}
-	return bucket, from, nil
-}
-
 // sourceConditions reads the x-amz-copy-source-if-* headers.
 func (rq *request) sourceConditions() object.Conditions {
 	return conditions(rq.r.Header, "X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match", "X-Amz-Copy-Source-If-Modified-Since", "X-Amz-Copy-Source-If-Unmodified-Since")
@@ -156,7 +140,11 @@ func passCopy(rq *request) error {
 	if err != nil {
 		return err
 	}
-	bucket, from, err := rq.oneStore(src)
+	client, from, err := rq.s.buckets.Bucket(src.Bucket)
+	if err != nil {
+		return err
+	}
+	to, _, err := rq.s.buckets.Bucket(rq.bucket)
 	if err != nil {
 		return err
 	}
@@ -164,7 +152,9 @@ func passCopy(rq *request) error {
 	if err != nil {
 		return err
 	}
-	q.Bucket = bucket
+	if client != to {
+		return rq.copyBetween(src, from, client, to, q)
+	}
 	if src.guard == nil {
 		name := escapePath(from + "/" + src.Key)
 		if src.version != "" {
