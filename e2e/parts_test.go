@@ -25,6 +25,7 @@ func TestParts(t *testing.T) {
 	token := c.Take("jobs/", "parts")
 	c.Run(t, "Go SDK, unguarded", func(t *testing.T) { partsStory(t, c, "open/", false) })
 	c.Run(t, "Go SDK, token", func(t *testing.T) { partsStory(t, c, "jobs/", true, TokenHeader(token)) })
+	c.Run(t, "encryption", func(t *testing.T) { encryptionStory(t, c, token) })
 	c.Run(t, "boto3, unguarded", func(t *testing.T) { p.Python("parts.py", c.Bucket, "open/py/", "-").Must(t) })
 	c.Run(t, "boto3, token", func(t *testing.T) {
 		p.Python("parts.py", c.Bucket, "jobs/py/", strconv.FormatInt(token, 10)).Must(t)
@@ -205,4 +206,30 @@ func partsStory(t *testing.T, c *Cluster, prefix string, sealed bool, options ..
 		require.Error(t, complete(func(in *s3.CompleteMultipartUploadInput) { in.MpuObjectSize = aws.Int64(4) }))
 	}
 	require.NoError(t, complete(func(in *s3.CompleteMultipartUploadInput) { in.ChecksumCRC32 = part.ChecksumCRC32 }))
+}
+
+// What a scope says of encryption is what the store says; this MinIO has no keys. Of
+// clients' own keys it says that there are none.
+func encryptionStory(t *testing.T, c *Cluster, token int64) {
+	p := c.Proxies[0]
+	send := func(method, key string, header ...string) Answer {
+		h := map[string]string{}
+		if strings.HasPrefix(key, "jobs/") {
+			h = tokenHeader(token)
+		}
+		return p.Send(t, Request{Method: method, Bucket: c.Bucket, Key: key, Body: map[string]string{"PUT": "x"}[method], Header: with(h, header...)})
+	}
+	for _, algorithm := range []string{"AES256", "aws:kms", "nonsense"} {
+		plain := send("PUT", "open/encrypted", "X-Amz-Server-Side-Encryption", algorithm)
+		sealed := send("PUT", "jobs/encrypted", "X-Amz-Server-Side-Encryption", algorithm)
+		assert.Equal(t, []any{plain.Status, plain.Code()}, []any{sealed.Status, sealed.Code()}, algorithm)
+		assert.NotEqual(t, 200, sealed.Status, algorithm)
+	}
+	p.PutToken(t, "jobs/plain", "x", token).Want(t, 200)
+	key := []string{"X-Amz-Server-Side-Encryption-Customer-Algorithm", "AES256",
+		"X-Amz-Server-Side-Encryption-Customer-Key", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+		"X-Amz-Server-Side-Encryption-Customer-Key-Md5", "eB5eJF1ptWaXm4bijSPyxw=="}
+	send("PUT", "jobs/keyed", key...).WantCode(t, 501, "NotImplemented")
+	send("GET", "jobs/plain", key...).WantCode(t, 400, "InvalidRequest")
+	send("HEAD", "jobs/plain", key...).Want(t, 400)
 }

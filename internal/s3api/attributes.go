@@ -102,6 +102,17 @@ func (rq *request) attributes() (a object.Attributes, store map[string]string, e
 	return a, store, nil
 }
 
+// refuseReadKeys refuses a read that brings a key: no object in a scope has one, and
+// S3 says so rather than ignoring it.
+func refuseReadKeys(h http.Header) error {
+	for name := range h {
+		if strings.HasPrefix(name, "X-Amz-Server-Side-Encryption-Customer-") {
+			return fail(http.StatusBadRequest, "InvalidRequest", "The encryption parameters are not applicable to this object.")
+		}
+	}
+	return nil
+}
+
 // refuseCustomerKeys refuses the headers that a scope cannot honour.
 func refuseCustomerKeys(h http.Header) error {
 	for name, values := range h {
@@ -268,6 +279,9 @@ func getObjectAttributes(rq *request) error {
 	}
 	if len(want) == 0 {
 		return invalid("x-amz-object-attributes is missing; name what to answer")
+	}
+	if err := refuseReadKeys(rq.r.Header); err != nil {
+		return err
 	}
 	after, limit, err := rq.partsPage()
 	if err != nil {

@@ -262,7 +262,8 @@ func (rq *request) store(e *upstream.Error, cause error) *apiError {
 	case e.Status/100 == 3 && e.Status != http.StatusNotModified,
 		judged && (ourFault[e.Code] || e.Code == "AccessDenied" && strings.Contains(e.Message, "expired")):
 		return unavailable(codeUnavailable, "The object store did not accept the proxy's own signature; nothing was done. The operator finds the cause in the log.", cause)
-	case rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
+	case rq.fenced && e.Status == http.StatusNotImplemented && e.Code == "NotImplemented",
+		rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
 		!rq.fenced && e.Status >= 300 && e.Code != "" && (e.Err == nil || !mutates):
 		return &apiError{status: e.Status, code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503, header: rangeOf(e)}
 	case !rq.fenced && judged:

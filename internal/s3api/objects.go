@@ -85,6 +85,9 @@ var errNothing = errors.New("an empty part was asked for")
 
 // getObject reads an object of a scope.
 func getObject(rq *request) error {
+	if err := refuseReadKeys(rq.r.Header); err != nil {
+		return err
+	}
 	cond := rq.readConditions()
 	var chosen slice
 	info, body, err := rq.s.reader.Get(rq.ctx, rq.side, rq.ref(), func(info object.Info, part func(int) (object.Part, error)) (*guarded.Range, error) {
@@ -113,6 +116,9 @@ func getObject(rq *request) error {
 }
 
 func headObject(rq *request) error {
+	if err := refuseReadKeys(rq.r.Header); err != nil {
+		return err
+	}
 	cond := rq.readConditions()
 	n, _ := strconv.Atoi(rq.param("partNumber"))
 	var info object.Info

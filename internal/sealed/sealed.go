@@ -114,12 +114,13 @@ func (s *Store) Close() {
 }
 
 // clientsFault are the store's refusals of bytes that are the request's own
-// fault, and so the client's answer. BadDigest is none: the digests that the
+// fault, and so the client's answer; NotImplemented is what it asks of the store and
+// the store does not have, encryption above all. BadDigest is none: the digests that the
 // store gets are ours, so the bytes were damaged on their way there.
 var clientsFault = []string{
 	"EntityTooLarge", "EntityTooSmall", "InvalidStorageClass",
 	"InvalidArgument", "InvalidPart", "InvalidPartOrder", "InvalidTag", "KMS.NotFoundException",
-	"MetadataTooLarge", "InvalidRequest", "QuotaExceeded", "InvalidEncryptionAlgorithmError",
+	"MetadataTooLarge", "InvalidRequest", "QuotaExceeded", "InvalidEncryptionAlgorithmError", "NotImplemented",
 }
 
 // storeError says what a failure of the store means before the commit: whatever
