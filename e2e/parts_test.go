@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -232,4 +236,57 @@ func encryptionStory(t *testing.T, c *Cluster, token int64) {
 	send("PUT", "jobs/keyed", key...).WantCode(t, 501, "NotImplemented")
 	send("GET", "jobs/plain", key...).WantCode(t, 400, "InvalidRequest")
 	send("HEAD", "jobs/plain", key...).Want(t, 400)
+}
+
+// A proxy is killed while it takes a part and while it completes the upload; another
+// one is sent the same again. The object has its checksum and its parts, and every
+// answer is the same.
+func TestPartsThroughKilledProxies(t *testing.T) { // F6, F7
+	t.Parallel()
+	c := NewCluster(t, Options{Proxies: 2, Pause: armedWith("kill"), Config: faultsConfig, Guards: []Guard{{Prefix: "jobs/"}}})
+	a, b := c.Proxies[0], c.Proxies[1]
+	token := c.Take("jobs/", "parts")
+	const body = "made of one part"
+	sum := crc32Of(body)
+	for _, point := range []string{"AfterUpload", "BeforeCommit", "AfterCommit"} {
+		key := "jobs/" + point
+		request := func(method, query, body string, header ...string) Request {
+			q, err := url.ParseQuery(query)
+			require.NoError(t, err)
+			return Request{Method: method, Bucket: c.Bucket, Key: key, Query: q, Body: body, Header: with(tokenHeader(token), header...)}
+		}
+		var begun struct{ UploadId string }
+		b.Send(t, request("POST", "uploads", "", "X-Amz-Checksum-Algorithm", "CRC32", "X-Amz-Checksum-Type", "FULL_OBJECT")).Want(t, 200).XML(t, &begun)
+		kill := func(point string, r Request) {
+			t.Helper()
+			a.Arm(point)
+			_, err := a.TrySend(t.Context(), r)
+			require.Error(t, err, "a killed proxy answers nothing")
+			a.AwaitHit(point)
+			a.Disarm(point)
+			a.Restart()
+		}
+		part := request("PUT", "partNumber=1&uploadId="+begun.UploadId, body, "X-Amz-Checksum-Crc32", sum)
+		kill("AfterUpload", part)
+		etag := strings.Trim(b.Send(t, part).Want(t, 200).Header.Get("Etag"), `"`)
+		complete := func(sum string) Request {
+			return request("POST", "uploadId="+begun.UploadId, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"+etag+"</ETag><ChecksumCRC32>"+sum+"</ChecksumCRC32></Part></CompleteMultipartUpload>",
+				"X-Amz-Checksum-Crc32", sum, "X-Amz-Checksum-Type", "FULL_OBJECT")
+		}
+		kill(point, complete(sum))
+		if point != "AfterCommit" {
+			b.Send(t, complete(crc32Of("other"))).Want(t, 400)
+		}
+		for _, p := range []*Proxy{b, a} {
+			var done struct{ ETag, ChecksumCRC32, ChecksumType string }
+			p.Send(t, complete(sum)).Want(t, 200).XML(t, &done)
+			assert.Equal(t, []string{sum, "FULL_OBJECT"}, []string{done.ChecksumCRC32, done.ChecksumType}, point)
+			got := p.Send(t, request("GET", "partNumber=1", "", "X-Amz-Checksum-Mode", "ENABLED")).Want(t, 206)
+			assert.Equal(t, []string{body, sum, "1", done.ETag}, []string{got.Body, got.Header.Get("X-Amz-Checksum-Crc32"), got.Header.Get("X-Amz-Mp-Parts-Count"), got.Header.Get("Etag")}, point)
+		}
+	}
+}
+
+func crc32Of(s string) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(s))))
 }
