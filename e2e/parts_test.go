@@ -255,7 +255,9 @@ func TestPartsThroughKilledProxies(t *testing.T) { // F6, F7
 			require.NoError(t, err)
 			return Request{Method: method, Bucket: c.Bucket, Key: key, Query: q, Body: body, Header: with(tokenHeader(token), header...)}
 		}
-		var begun struct{ UploadId string }
+		var begun struct {
+			ID string `xml:"UploadId"`
+		}
 		b.Send(t, request("POST", "uploads", "", "X-Amz-Checksum-Algorithm", "CRC32", "X-Amz-Checksum-Type", "FULL_OBJECT")).Want(t, 200).XML(t, &begun)
 		kill := func(point string, r Request) {
 			t.Helper()
@@ -266,11 +268,11 @@ func TestPartsThroughKilledProxies(t *testing.T) { // F6, F7
 			a.Disarm(point)
 			a.Restart()
 		}
-		part := request("PUT", "partNumber=1&uploadId="+begun.UploadId, body, "X-Amz-Checksum-Crc32", sum)
+		part := request("PUT", "partNumber=1&uploadId="+begun.ID, body, "X-Amz-Checksum-Crc32", sum)
 		kill("AfterUpload", part)
 		etag := strings.Trim(b.Send(t, part).Want(t, 200).Header.Get("Etag"), `"`)
 		complete := func(sum string) Request {
-			return request("POST", "uploadId="+begun.UploadId, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"+etag+"</ETag><ChecksumCRC32>"+sum+"</ChecksumCRC32></Part></CompleteMultipartUpload>",
+			return request("POST", "uploadId="+begun.ID, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"+etag+"</ETag><ChecksumCRC32>"+sum+"</ChecksumCRC32></Part></CompleteMultipartUpload>",
 				"X-Amz-Checksum-Crc32", sum, "X-Amz-Checksum-Type", "FULL_OBJECT")
 		}
 		kill(point, complete(sum))

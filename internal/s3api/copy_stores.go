@@ -206,7 +206,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	}
 	sum := hex.EncodeToString(w.hash.Sum(nil))
 	switch {
-	case err != io.EOF: //nolint:errorlint // an error that wraps io.EOF is a failure, not the end
+	case err != io.EOF: // an error that wraps io.EOF is a failure, not the end
 		w.failed = fmt.Errorf("%w: reading the copy's source: %w", guarded.ErrStore, err)
 	case w.left != 0:
 		w.failed = fmt.Errorf("%w: the copy's source ended %d bytes early", guarded.ErrStore, w.left)
@@ -392,7 +392,7 @@ func putPieces(ctx context.Context, to *upstream.Client, q *upstream.Request, bo
 	var parts []upstream.Part
 	for at := int64(0); at < size; at += relayPiece {
 		n := min(relayPiece, size-at)
-		var piece io.Reader = io.LimitReader(body, n)
+		piece := io.LimitReader(body, n)
 		if at+n == size {
 			piece = body // to its end, which is checked
 		}
