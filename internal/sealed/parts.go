@@ -51,18 +51,25 @@ func layOut(list []guarded.PartInfo, recorded map[partID]state.UploadPart) (part
 	return parts, true
 }
 
-// whole works out the checksum of the object that an upload's parts make, and
-// refuses what the client says and is not true: of a part, of its size, of all. It
-// returns the parts with their checksums, where they count towards it.
-func whole(up *state.Upload, c *guarded.Complete, parts []object.Part, recorded map[partID]state.UploadPart, size int64) (sums map[string]string, kind string, _ []object.Part, err error) {
-	for _, p := range c.Parts {
-		row := recorded[partOf(p.Number, p.ETag)]
+// checkParts refuses a list that says of a part what it is not. Of parts that an
+// older version took nothing was recorded; it verified their checksums and let the
+// list say what it would.
+func checkParts(list []guarded.PartInfo, recorded map[partID]state.UploadPart) error {
+	for _, p := range list {
+		row, ok := recorded[partOf(p.Number, p.ETag)]
 		for algorithm, said := range p.Checksums {
-			if row.Algorithm != algorithm || row.Checksum != said {
-				return nil, "", nil, fmt.Errorf("%w: the %s of part %d", object.ErrInvalidPart, algorithm, p.Number)
+			if ok && (row.Algorithm != algorithm || row.Checksum != said) {
+				return fmt.Errorf("%w: the %s of part %d", object.ErrInvalidPart, algorithm, p.Number)
 			}
 		}
 	}
+	return nil
+}
+
+// whole works out the checksum of the object that an upload's parts make, and
+// refuses what the client says of it and is not true. It returns the parts with
+// their checksums, where they count towards that of the whole.
+func whole(up *state.Upload, c *guarded.Complete, parts []object.Part, recorded map[partID]state.UploadPart, size int64) (sums map[string]string, kind string, _ []object.Part, err error) {
 	algorithm, kind := up.Algorithm, up.ChecksumType
 	if algorithm == "" {
 		// What all parts came with may be asked for at the end, too.

@@ -21,6 +21,7 @@ import (
 	"github.com/s3fence/s3fence/internal/memory"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
 )
 
 // filled makes n bytes that differ by seed.
@@ -282,6 +283,34 @@ func TestPartsSurviveALostComplete(t *testing.T) { // F7
 	require.NoError(t, err)
 	require.Equal(t, "x", got)
 	require.EqualValues(t, minPartSize, p.Start)
+}
+
+// An upload over the change to this version: its first part was taken by one that
+// recorded nothing. It can be completed, and has no checksum.
+func TestUploadOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
+	m := newMultipart(t)
+	u := m.create("CRC32", checksum.FullObject)
+	one := filled(minPartSize, 1)
+	v, err := m.st.Read(t.Context(), state.Query{Uploads: []string{u.ID}})
+	require.NoError(t, err)
+	up := v.Uploads[u.ID]
+	got, err := m.client.UploadPart(t.Context(), "data", up.Physical, up.Upstream, 1, bytes.NewReader(one), int64(len(one)), upstream.PutOptions{})
+	require.NoError(t, err)
+	parts := []guarded.PartInfo{
+		{Number: 1, ETag: got.ETag, Checksums: map[string]string{"CRC32": sumOf("CRC32", one)}},
+		m.mustSend(u, 2, []byte("x"), "CRC32"),
+	}
+	_, err = m.Complete(t.Context(), &guarded.Complete{UploadRef: u, Parts: parts, Checksums: map[string]string{"CRC32": "AAAAAA=="}})
+	require.ErrorIs(t, err, object.ErrChecksumType, "what cannot be verified is not believed")
+	info, err := m.Complete(t.Context(), &guarded.Complete{UploadRef: u, Parts: parts})
+	require.NoError(t, err)
+	require.Empty(t, info.Checksums)
+	_, p, body, err := m.piece(2)
+	require.NoError(t, err)
+	require.Equal(t, "x", body)
+	require.EqualValues(t, minPartSize, p.Start)
+	require.Empty(t, p.Checksum)
 }
 
 // Objects whose parts nobody recorded: those of an older version.

@@ -402,6 +402,9 @@ func (s *Store) join(ctx context.Context, client *upstream.Client, bucket string
 	if err != nil {
 		return st, "", err
 	}
+	if err := checkParts(c.Parts, recorded); err != nil {
+		return st, "", err
+	}
 	have, err := s.partsUpstream(ctx, client, bucket, up)
 	if upstream.HasCode(err, "NoSuchUpload", "NotFound", "NoSuchKey") {
 		// An earlier Complete went through in the store and not in the state.
