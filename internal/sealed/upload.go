@@ -425,6 +425,10 @@ func (s *Store) join(ctx context.Context, client *upstream.Client, bucket string
 	for i, want := range c.Parts {
 		p, ok := have[want.Number]
 		if !ok || !sameDigest(p.ETag, want.ETag) {
+			if _, err := s.find(ctx, &c.UploadRef); err != nil {
+				// Aborted while the parts were listed: that is why it is not there.
+				return st, "", err
+			}
 			return st, "", fmt.Errorf("%w: part %d", object.ErrInvalidPart, want.Number)
 		}
 		if i < len(c.Parts)-1 && p.Size < minPartSize {
