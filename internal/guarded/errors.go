@@ -18,8 +18,8 @@ var (
 	// ErrOtherToken: the request's token is not the one that its upload belongs
 	// to; 400 InvalidFencingToken.
 	ErrOtherToken = errors.New("an upload belongs to the token that created it")
-	// ErrOtherStore: a copy between two stores, which none does by itself; 501.
-	ErrOtherStore = errors.New("the source is on another store; copy by download and upload")
+	// ErrPartsUnknown: nobody knows where the parts of an object begin; 501.
+	ErrPartsUnknown = errors.New("the parts of this object were not recorded when it was uploaded; read it by Range")
 	// ErrTooLarge: a body of unknown length grew past what parts allow; 400
 	// EntityTooLarge.
 	ErrTooLarge = errors.New("the body is too large")

@@ -14,7 +14,7 @@
 //	idempotency.go what a request under an Idempotency-Key is
 //	token.go       the carriers of a token, and which token counts for a target
 //	relay.go       outside of every guard: the request for the store, its answer
-//	objects.go, multipart.go, copy.go, batch.go, attributes.go, list.go
+//	objects.go, multipart.go, copy.go, copy_stores.go, batch.go, attributes.go, acl.go, list.go
 //	               in a scope: the calls of package guarded
 //	errors.go      errors to statuses; render.go writes them
 //
@@ -83,7 +83,8 @@
 // # Not here
 //
 // Browser form uploads, CORS preflights, website hosting, S3 Select under a
-// guard, versions in buckets with a guard, and copies between two stores are
-// refused. Bucket policies and ACLs are the store's and bind the proxy's own
-// key: rights of clients are those of package auth.
+// guard, and keys of clients (SSE-C) in a scope are refused. Objects in a scope
+// have no versions but null and no ACL but their owner's. Bucket policies and
+// ACLs are the store's and bind the proxy's own key: rights of clients are those
+// of package auth.
 package s3api
