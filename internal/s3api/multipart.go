@@ -79,6 +79,7 @@ func uploadPart(rq *request) error {
 		return err
 	}
 	p.Body, p.Size, p.Checksums, p.Verified = meter{b, rq}, b.Length(), clientSums(b), trailerSums(b)
+	p.ContentMD5 = first(rq.r.Header["Content-Md5"])
 	if p.Size < 0 {
 		// Its length is wanted before its bytes.
 		body, err := rq.spool(b, false)

@@ -1,9 +1,11 @@
 package sealed
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // S3's part ETags are MD5
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -158,9 +160,14 @@ func (s *Store) UploadPart(ctx context.Context, p *guarded.Part) (guarded.PartIn
 		return guarded.PartInfo{}, err
 	}
 	pause.At(pause.BeforeUpload)
+	if p.Size <= maxBuffered {
+		if err := bufferPart(p); err != nil {
+			return guarded.PartInfo{}, err
+		}
+	}
 	sum := md5.New() //nolint:gosec // see the import
 	body := &bodyError{Reader: p.Body}
-	got, err := client.UploadPart(ctx, bucket, up.Physical, up.Upstream, p.Number, io.TeeReader(body, sum), p.Size, upstream.PutOptions{})
+	got, err := client.UploadPart(ctx, bucket, up.Physical, up.Upstream, p.Number, io.TeeReader(body, sum), p.Size, upstream.PutOptions{ContentMD5: p.ContentMD5})
 	if failed := body.err(); failed != nil {
 		return guarded.PartInfo{}, failed
 	}
@@ -171,6 +178,21 @@ func (s *Store) UploadPart(ctx context.Context, p *guarded.Part) (guarded.PartIn
 		return guarded.PartInfo{}, err
 	}
 	return guarded.PartInfo{Number: p.Number, ETag: got.ETag, Size: p.Size, Checksums: verified(p.Checksums, p.Verified)}, nil
+}
+
+// bufferPart reads a small part whole, so that its MD5 can go ahead of it.
+func bufferPart(p *guarded.Part) error {
+	var buf bytes.Buffer
+	buf.Grow(int(p.Size) + bytes.MinRead)
+	if _, err := buf.ReadFrom(p.Body); err != nil {
+		return err
+	}
+	if int64(buf.Len()) != p.Size {
+		return fmt.Errorf("%w: part of %d bytes, declared %d", io.ErrUnexpectedEOF, buf.Len(), p.Size)
+	}
+	sum := md5.Sum(buf.Bytes()) //nolint:gosec // see the import
+	p.Body, p.ContentMD5 = &buf, base64.StdEncoding.EncodeToString(sum[:])
+	return nil
 }
 
 // CopyPart makes a part from another object.
@@ -379,7 +401,7 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 	case head.Size != size:
 		return "", fmt.Errorf("%w: the completed upload has %d bytes instead of %d", guarded.ErrStore, head.Size, size)
 	}
-	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !encrypted(head.Header) {
+	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !upstream.Encrypted(head.Header) {
 		return "", fmt.Errorf("%w: the completed upload has the ETag %s instead of %s", guarded.ErrStore, head.ETag, want)
 	}
 	return head.ETag, nil
