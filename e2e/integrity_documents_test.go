@@ -56,10 +56,12 @@ func attackDocuments(t *testing.T, p place) {
 	put := p.request("PUT", "old", nil)
 	put.Body = "old"
 	p.Send(t, put).Want(t, 200)
-	var upload struct{ UploadId string }
+	var upload struct {
+		UploadID string `xml:"UploadId"`
+	}
 	p.Send(t, p.request("POST", "upload", url.Values{"uploads": {""}})).Want(t, 200).XML(t, &upload)
-	id := url.Values{"uploadId": {upload.UploadId}}
-	part := p.request("PUT", "upload", url.Values{"uploadId": {upload.UploadId}, "partNumber": {"1"}})
+	id := url.Values{"uploadId": {upload.UploadID}}
+	part := p.request("PUT", "upload", url.Values{"uploadId": {upload.UploadID}, "partNumber": {"1"}})
 	part.Body = "part"
 	p.Send(t, part).Want(t, 200)
 

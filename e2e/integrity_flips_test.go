@@ -111,7 +111,9 @@ func flipToStore(t *testing.T, p place, sealed bool) {
 		})
 	}
 	t.Run("parts", func(t *testing.T) {
-		var upload struct{ UploadId string }
+		var upload struct {
+			UploadID string `xml:"UploadId"`
+		}
 		p.Send(t, p.request("POST", "upload", url.Values{"uploads": {""}})).Want(t, 200).XML(t, &upload)
 		for number, size := range []int{small, spooled, large} {
 			mark := fmt.Sprintf("part-%d", number)
@@ -121,7 +123,7 @@ func flipToStore(t *testing.T, p place, sealed bool) {
 				header = p.header // it gets an MD5 of ours
 			}
 			s := shot{method: "PUT", bucket: p.bucket, key: p.prefix + "upload", form: unsigned, content: content, header: header,
-				query: url.Values{"uploadId": {upload.UploadId}, "partNumber": {fmt.Sprint(number + 1)}}}
+				query: url.Values{"uploadId": {upload.UploadID}, "partNumber": {fmt.Sprint(number + 1)}}}
 			p.Store.Flip(faultproxy.Requests, mark)
 			answer, err := p.fire(t, s)
 			require.NoError(t, err)
@@ -129,9 +131,9 @@ func flipToStore(t *testing.T, p place, sealed bool) {
 			refused(answer)
 		}
 		var parts struct{ Part []struct{ PartNumber int } }
-		p.Send(t, p.request("GET", "upload", url.Values{"uploadId": {upload.UploadId}})).Want(t, 200).XML(t, &parts)
+		p.Send(t, p.request("GET", "upload", url.Values{"uploadId": {upload.UploadID}})).Want(t, 200).XML(t, &parts)
 		assert.Empty(t, parts.Part)
-		p.Send(t, p.request("DELETE", "upload", url.Values{"uploadId": {upload.UploadId}})).Want(t, 204)
+		p.Send(t, p.request("DELETE", "upload", url.Values{"uploadId": {upload.UploadID}})).Want(t, 204)
 	})
 	if sealed {
 		return // nothing of these documents goes to the store

@@ -214,13 +214,22 @@ func (rq *request) asSent(resp *upstream.Response) error {
 	if rq.op.body != content || rq.body == nil {
 		return nil
 	}
-	want, etag := hex.EncodeToString(rq.body.MD5()), strings.Trim(first(resp.Header["Etag"]), `"`)
-	if got, err := hex.DecodeString(etag); want == "" || err != nil || len(got) != md5.Size || strings.EqualFold(etag, want) || upstream.Encrypted(resp.Header) {
+	want, got := rq.body.MD5(), digestOf(strings.Trim(first(resp.Header["Etag"]), `"`))
+	if want == nil || got == nil || bytes.Equal(got, want) || upstream.Encrypted(resp.Header) {
 		return nil
 	}
 	return &apiError{status: http.StatusGatewayTimeout, code: codeUnknown,
-		message: "The object store has other bytes than were sent to it, in the place of the object: its ETag is " + shorten(etag) + ", not " + want + ". Send them again.",
-		cause:   fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", guarded.ErrStore, etag, want)}
+		message: fmt.Sprintf("The object store has other bytes than were sent to it, in the place of the object: its ETag is %x, not %x. Send them again.", got, want),
+		cause:   fmt.Errorf("%w: it stored bytes with the digest %x instead of %x", guarded.ErrStore, got, want)}
+}
+
+// digestOf is the MD5 that an ETag is, nil where it cannot be one.
+func digestOf(etag string) []byte {
+	sum, err := hex.DecodeString(etag)
+	if err != nil || len(sum) != md5.Size {
+		return nil
+	}
+	return sum
 }
 
 // discard ends a spool file. Where the system let it be removed while open, it

@@ -3,7 +3,6 @@ package s3api
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
@@ -47,7 +46,7 @@ func held(body io.ReadCloser, info *object.Info) io.ReadCloser {
 			}
 		}
 	}
-	if sum, err := hex.DecodeString(info.ETag); err == nil && len(sum) == sigv4.MD5.Size() && info.Size <= maxHashed {
+	if sum := digestOf(info.ETag); sum != nil && info.Size <= maxHashed {
 		b.algorithm, b.hash, b.want = sigv4.MD5, sigv4.MD5.New(), sum
 		return b
 	}
