@@ -26,6 +26,9 @@ var (
 	// ErrLostBytes: the store does not have the bytes that a row points at; 500
 	// and an alarm, never a 404: an acknowledged write cannot be read (F6).
 	ErrLostBytes = errors.New("the store has lost the bytes of an acknowledged object")
+	// ErrDamaged: what the store gave back of an object are not the bytes that were
+	// stored. It is found at the end of an answer, which is then cut off.
+	ErrDamaged = errors.New("the bytes from the store are not those of the object")
 )
 
 // storeError says nothing of the database, which is well.

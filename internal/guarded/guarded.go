@@ -46,6 +46,9 @@ type Put struct {
 	Body io.Reader
 	// Size is the body's length in bytes; -1 where the client sent none.
 	Size int64
+	// ContentMD5 is the MD5 of the body in base64 where the client sent it ahead,
+	// "" where not. The store may be given it.
+	ContentMD5 string
 	object.Attributes
 	// Verified, where not nil, is called after the body's end and returns the
 	// checksums that a trailer brought.
@@ -130,6 +133,8 @@ type Part struct {
 	Body   io.Reader
 	// Size is the part's length; parts need one.
 	Size int64
+	// ContentMD5 is as that of Put.
+	ContentMD5 string
 	// Algorithm is that of the checksum which the client gives, in a header or
 	// trailer; empty where it gives none.
 	Algorithm string

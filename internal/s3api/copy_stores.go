@@ -1,10 +1,10 @@
 package s3api
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // Content-MD5 is MD5
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -39,8 +39,8 @@ type opened struct {
 	tags func(context.Context) ([]object.Tag, error)
 	body io.ReadCloser
 	size int64 // of body
-	// digest is the MD5 of body in hex, empty where it is not known.
-	digest string
+	// digest is the MD5 of body, nil where it is not known.
+	digest []byte
 }
 
 // openSource opens what a copy between stores reads, under the source conditions.
@@ -93,7 +93,7 @@ func (rq *request) openSource(src *source, from string, client *upstream.Client,
 		}
 		return out, nil
 	}
-	if rng == nil && !keyed(resp.Header) {
+	if rng == nil && !upstream.Encrypted(resp.Header) {
 		o.digest = digestOf(o.info.ETag)
 	}
 	return o, rq.checkSource(o, rng)
@@ -128,7 +128,7 @@ func (rq *request) openSealed(src *source, client *upstream.Client, rng *guarded
 			return nil, readFailed(err)
 		}
 		o := &opened{info: info, body: got.Body, size: got.Size, tags: func(context.Context) ([]object.Tag, error) { return info.Tags, nil }}
-		if rng == nil && !keyed(got.Header) {
+		if rng == nil && !upstream.Encrypted(got.Header) {
 			o.digest = digestOf(info.ETag)
 		}
 		if rng == nil && got.Size != info.Size {
@@ -171,18 +171,6 @@ func readFailed(err error) error {
 	return unavailable(codeUnavailable, "The copy's source cannot be read; nothing was done. Send it again.", err)
 }
 
-// keyed reports that the ETag of what a store answers need be no digest.
-func keyed(h http.Header) bool {
-	return h.Get("X-Amz-Server-Side-Encryption") != "" || h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != ""
-}
-
-func digestOf(etag string) string {
-	if b, err := hex.DecodeString(etag); err != nil || len(b) != md5.Size {
-		return ""
-	}
-	return strings.ToLower(etag)
-}
-
 func rangeHeader(r *guarded.Range) string {
 	return "bytes=" + strconv.FormatInt(r.Offset, 10) + "-" + strconv.FormatInt(r.Offset+r.Length-1, 10)
 }
@@ -193,7 +181,7 @@ type watched struct {
 	src    io.Reader
 	left   int64
 	hash   hash.Hash
-	digest string
+	digest []byte
 	failed error
 }
 
@@ -204,14 +192,14 @@ func (w *watched) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	sum := hex.EncodeToString(w.hash.Sum(nil))
+	sum := w.hash.Sum(nil)
 	switch {
 	case err != io.EOF: // an error that wraps io.EOF is a failure, not the end
 		w.failed = fmt.Errorf("%w: reading the copy's source: %w", guarded.ErrStore, err)
 	case w.left != 0:
 		w.failed = fmt.Errorf("%w: the copy's source ended %d bytes early", guarded.ErrStore, w.left)
-	case w.digest != "" && sum != w.digest:
-		w.failed = fmt.Errorf("%w: the copy's source sent bytes with the digest %s instead of %s", guarded.ErrStore, sum, w.digest)
+	case w.digest != nil && !bytes.Equal(sum, w.digest):
+		w.failed = fmt.Errorf("%w: the copy's source sent bytes with the digest %x instead of %x", guarded.ErrStore, sum, w.digest)
 	default:
 		return n, io.EOF
 	}
@@ -242,7 +230,7 @@ func (rq *request) copyBetween(src *source, from string, client, to *upstream.Cl
 	var etag string
 	err = rq.mutate(func(ctx context.Context) (err error) {
 		switch {
-		case part, o.digest != "":
+		case part, o.digest != nil:
 			etag, err = rq.putCopy(ctx, to, q, body, o.size, o.digest)
 		case o.size <= rq.s.limits.Spool:
 			etag, err = rq.putSpooled(ctx, to, q, body, o.size)
@@ -323,16 +311,12 @@ func (rq *request) mutate(change func(context.Context) error) error {
 }
 
 // putCopy sends a copy in one request.
-func (rq *request) putCopy(ctx context.Context, to *upstream.Client, q *upstream.Request, body io.Reader, size int64, digest string) (etag string, err error) {
+func (rq *request) putCopy(ctx context.Context, to *upstream.Client, q *upstream.Request, body io.Reader, size int64, digest []byte) (etag string, err error) {
 	put := *q
 	put.Body, put.ContentLength = body, size
-	if digest != "" {
-		raw, err := hex.DecodeString(digest)
-		if err != nil {
-			return "", err
-		}
+	if digest != nil {
 		put.Header = put.Header.Clone()
-		put.Header["Content-Md5"] = []string{base64.StdEncoding.EncodeToString(raw)}
+		put.Header["Content-Md5"] = []string{base64.StdEncoding.EncodeToString(digest)}
 	}
 	resp, err := to.Do(ctx, &put)
 	if err != nil {
@@ -364,7 +348,7 @@ func (rq *request) putSpooled(ctx context.Context, to *upstream.Client, q *upstr
 	if err != nil {
 		return "", err
 	}
-	return rq.putCopy(ctx, to, q, io.LimitReader(f, size), size, hex.EncodeToString(body.hash.Sum(nil)))
+	return rq.putCopy(ctx, to, q, io.LimitReader(f, size), size, body.hash.Sum(nil))
 }
 
 // putPieces sends a copy in parts, of which nothing is seen before they are joined.

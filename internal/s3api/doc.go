@@ -34,7 +34,13 @@
 //     was refused, known stale tokens included: a client that waits for 100
 //     Continue never sends it.
 //   - A body is handed on through the verifying reader of package sigv4. Bodies
-//     of up to 64 KiB are verified whole before the store sees a byte.
+//     of up to 64 KiB are verified whole before the store sees a byte. What is held
+//     here before it is sent goes with an MD5 of ours, what is streamed with the
+//     digest that its client sent ahead; without one the store's ETag is compared,
+//     where it is an MD5, and the answer is 504 if other bytes were stored.
+//   - An object of a scope that is read whole is compared with a checksum of it
+//     that is known, or up to 1 MiB with its MD5. Its last bytes are held back until
+//     then; a damaged one ends in a cut connection.
 //   - A mutation outside of every guard runs as a flight of the guard list: it is
 //     not sent and not answered with success without the list's lease (F9).
 //     Otherwise such requests never touch the state.
@@ -69,7 +75,7 @@
 // 16 MiB. A body whose length or checksum comes last is kept in a file of at
 // most [Limits.Spool] bytes; longer ones of unknown length are 411, longer ones
 // with a checksum in the trailer are streamed and verified, but the store does
-// not get their checksum. Requests that stream no object end after
+// not get their checksum and its ETag is compared instead. Requests that stream no object end after
 // [Limits.Deadline]; how fast bodies move is bounded by the HTTP server and by
 // package upstream.
 //

@@ -69,6 +69,7 @@ func TestErrorsOfTheRoomsBelow(t *testing.T) {
 		guarded.ErrPartsUnknown:     "501 NotImplemented",
 		guarded.ErrTooLarge:         "400 EntityTooLarge",
 		guarded.ErrLostBytes:        "500 InternalError",
+		guarded.ErrDamaged:          "500 InternalError",
 		object.ErrNoSuchUpload:      "404 NoSuchUpload",
 		object.ErrInvalidPart:       "400 InvalidPart",
 		object.ErrInvalidPartOrder:  "400 InvalidPartOrder",

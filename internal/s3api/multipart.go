@@ -96,14 +96,16 @@ func uploadPart(rq *request) error {
 	if c, ok := b.Client(); ok {
 		p.Algorithm = string(c.Algorithm)
 	}
+	p.ContentMD5 = first(rq.r.Header["Content-Md5"])
 	if p.Size < 0 {
-		// Its length is wanted before its bytes.
+		// Its length is wanted before its bytes; its MD5 then comes with it.
+		b.Compute(sigv4.MD5)
 		body, err := rq.spool(b, false)
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		p.Body, p.Size = body, body.length
+		p.Body, p.Size, p.ContentMD5 = body, body.length, first(rq.r.Header["Content-Md5"])
 	}
 	info, err := rq.writer().UploadPart(rq.ctx, p)
 	if err != nil {

@@ -3,6 +3,7 @@ package s3api
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func putObject(rq *request) error {
 	if err != nil {
 		return err
 	}
-	p.Body, p.Size = meter{b, rq}, b.Length()
+	p.Body, p.Size, p.ContentMD5 = meter{b, rq}, b.Length(), first(rq.r.Header["Content-Md5"])
 	if p.Checksums = clientSums(b); p.Checksums != nil {
 		p.ChecksumType = "FULL_OBJECT"
 	}
@@ -107,12 +108,21 @@ func getObject(rq *request) error {
 		return err
 	}
 	defer body.Close()
+	if chosen.rng == nil && !chosen.empty() {
+		body = held(body, &info)
+	}
 	status, err := rq.objectHeaders(&info, chosen)
 	if err != nil {
 		return err
 	}
 	rq.status(status)
-	return rq.stream(body)
+	err = rq.stream(body)
+	if errors.Is(err, guarded.ErrDamaged) {
+		// Nobody hears of it but by a cut connection.
+		rq.s.log.LogAttrs(rq.ctx, slog.LevelError, "object damaged in the store or on the way from it", slog.String("request_id", rq.record.RequestID),
+			slog.String("object", rq.ref().String()), slog.Any("error", err))
+	}
+	return err
 }
 
 func headObject(rq *request) error {

@@ -55,7 +55,7 @@ func (s *Store) source(ctx context.Context, src *guarded.Source) (*found, error)
 		if err != nil {
 			return nil, storeError("looking at the copy's source", err)
 		}
-		f.info, f.encrypted = plainInfo(src.Ref, head), encrypted(head.Header)
+		f.info, f.encrypted = plainInfo(src.Ref, head), upstream.Encrypted(head.Header)
 		f.at = upstream.Source{Bucket: bucket, Key: src.Key, IfMatch: head.ETag}
 	} else {
 		o, err := s.resolve(ctx, &src.Op, src.Ref)

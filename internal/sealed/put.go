@@ -192,7 +192,8 @@ func (s *Store) putBuffered(ctx context.Context, client *upstream.Client, bucket
 func (s *Store) stream(ctx context.Context, client *upstream.Client, bucket string, nm name, body io.Reader, p *guarded.Put) (stored, error) {
 	sum := md5.New() //nolint:gosec // see the import
 	got, err := client.PutObject(ctx, bucket, nm.Key, io.TeeReader(body, sum), p.Size, upstream.PutOptions{
-		Header: physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
+		Header:     physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
+		ContentMD5: p.ContentMD5,
 	})
 	if err != nil {
 		return stored{}, storeError("storing the object's bytes", err)
@@ -214,14 +215,10 @@ func (s *Store) stream(ctx context.Context, client *upstream.Client, bucket stri
 // encrypts, because it was asked to or always does, has ETags of its own kind,
 // which may look like digests.
 func compare(got *upstream.Stored, digest string, asked map[string]string) error {
-	if !isMD5(got.ETag) || sameDigest(got.ETag, digest) || len(asked) > 0 || encrypted(got.Header) {
+	if !isMD5(got.ETag) || sameDigest(got.ETag, digest) || len(asked) > 0 || upstream.Encrypted(got.Header) {
 		return nil
 	}
 	return fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", guarded.ErrStore, got.ETag, digest)
-}
-
-func encrypted(h http.Header) bool {
-	return h.Get("X-Amz-Server-Side-Encryption") != "" || h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != ""
 }
 
 func (s *Store) checkSize(ctx context.Context, client *upstream.Client, bucket, key string, size int64) error {

@@ -1,10 +1,12 @@
 package sealed
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/md5" //nolint:gosec // S3's part ETags are MD5
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -164,8 +166,13 @@ func (s *Store) UploadPart(ctx context.Context, p *guarded.Part) (guarded.PartIn
 		return guarded.PartInfo{}, err
 	}
 	pause.At(pause.BeforeUpload)
+	if p.Size <= maxBuffered {
+		if err := bufferPart(p); err != nil {
+			return guarded.PartInfo{}, err
+		}
+	}
 	body := &bodyError{Reader: p.Body}
-	got, sums, err := s.sendPart(ctx, client, bucket, up, p.Number, body, p.Size, computed)
+	got, sums, err := s.sendPart(ctx, client, bucket, up, p.Number, body, p.Size, p.ContentMD5, computed)
 	if failed := body.err(); failed != nil {
 		return guarded.PartInfo{}, failed
 	}
@@ -199,15 +206,16 @@ func typeMismatch(want, got string) error {
 }
 
 // sendPart sends a part's bytes to the store, compares what it has with them, and
-// computes a checksum of them, unless algorithm is empty.
-func (s *Store) sendPart(ctx context.Context, client *upstream.Client, bucket string, up *state.Upload, number int, body io.Reader, size int64, algorithm string) (*upstream.Stored, map[string]string, error) {
+// computes a checksum of them, unless algorithm is empty. contentMD5 goes to the
+// store, which then refuses other bytes; empty: none is known ahead.
+func (s *Store) sendPart(ctx context.Context, client *upstream.Client, bucket string, up *state.Upload, number int, body io.Reader, size int64, contentMD5, algorithm string) (*upstream.Stored, map[string]string, error) {
 	sum := md5.New() //nolint:gosec // see the import
 	body = io.TeeReader(body, sum)
 	extra := checksum.New(algorithm)
 	if extra != nil {
 		body = io.TeeReader(body, extra)
 	}
-	got, err := client.UploadPart(ctx, bucket, up.Physical, up.Upstream, number, body, size, upstream.PutOptions{})
+	got, err := client.UploadPart(ctx, bucket, up.Physical, up.Upstream, number, body, size, upstream.PutOptions{ContentMD5: contentMD5})
 	if err != nil {
 		return nil, nil, storeError("storing the part", err)
 	}
@@ -228,6 +236,21 @@ func (s *Store) keepPart(ctx context.Context, up *state.Upload, p guarded.PartIn
 		row.Algorithm, row.Checksum = algorithm, sum
 	}
 	return p, s.state.KeepPart(ctx, row)
+}
+
+// bufferPart reads a small part whole, so that its MD5 can go ahead of it.
+func bufferPart(p *guarded.Part) error {
+	var buf bytes.Buffer
+	buf.Grow(int(p.Size) + bytes.MinRead)
+	if _, err := buf.ReadFrom(p.Body); err != nil {
+		return err
+	}
+	if int64(buf.Len()) != p.Size {
+		return fmt.Errorf("%w: part of %d bytes, declared %d", io.ErrUnexpectedEOF, buf.Len(), p.Size)
+	}
+	sum := md5.Sum(buf.Bytes()) //nolint:gosec // see the import
+	p.Body, p.ContentMD5 = &buf, base64.StdEncoding.EncodeToString(sum[:])
+	return nil
 }
 
 // CopyPart makes a part from another object.
@@ -261,7 +284,7 @@ func (s *Store) CopyPart(ctx context.Context, p *guarded.PartCopy) (guarded.Part
 		}
 	} else {
 		err = s.relay(ctx, src, size, func(body io.Reader) (err error) {
-			got, info.Checksums, err = s.sendPart(ctx, client, bucket, up, p.Number, body, size, up.Algorithm)
+			got, info.Checksums, err = s.sendPart(ctx, client, bucket, up, p.Number, body, size, "", up.Algorithm)
 			return err
 		})
 		if err != nil {
@@ -486,7 +509,7 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 	case head.Size != size:
 		return "", fmt.Errorf("%w: the completed upload has %d bytes instead of %d", guarded.ErrStore, head.Size, size)
 	}
-	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !encrypted(head.Header) {
+	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !upstream.Encrypted(head.Header) {
 		return "", fmt.Errorf("%w: the completed upload has the ETag %s instead of %s", guarded.ErrStore, head.ETag, want)
 	}
 	return head.ETag, nil
