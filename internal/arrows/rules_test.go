@@ -34,15 +34,16 @@ var rooms = map[string]room{
 
 	"internal/locks":  {[]string{"internal/events", "internal/fence", "internal/idempotency", "internal/object", "internal/state", "internal/pause"}, "leases are decided by the state, over whatever database and whatever API"},
 	"internal/guards": {[]string{"internal/boottime", "internal/events", "internal/fence", "internal/object", "internal/state", "internal/guarded", "internal/pause"}, "guards are leased and adopted through the state and the seat of the ways to write"},
-	"internal/sealed": {[]string{"internal/events", "internal/fence", "internal/idempotency", "internal/object", "internal/state", "internal/guarded", "internal/upstream", "internal/pause"}, "the sealed way to write: it never learns which database commits, nor which API asked"},
+	"internal/sealed": {[]string{"internal/checksum", "internal/events", "internal/fence", "internal/idempotency", "internal/object", "internal/state", "internal/guarded", "internal/upstream", "internal/pause"}, "the sealed way to write: it never learns which database commits, nor which API asked"},
 
+	"internal/checksum":    {[]string{"internal/object", "internal/sigv4"}, "what checksums of parts come to is arithmetic: who uploads, and where to, is not its matter"},
 	"internal/upstream":    {[]string{"internal/object", "internal/sigv4", "internal/pause"}, "the store's side signs and sends; scopes and tokens are none of its business"},
 	"internal/objectstore": {[]string{"internal/pause"}, "the embedded store is a store like any other: it must not be right because it knows the fence"},
 
 	"internal/eventlog": {[]string{"internal/events", "internal/fence", "internal/state"}, "what happened is kept through the state, whatever database that is, and nobody decides from it"},
 
 	"internal/lockapi": {[]string{"internal/eventlog", "internal/events", "internal/idempotency", "internal/locks", "internal/guards", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/session", "internal/sigv4", "internal/pause"}, "the JSON API knows leases and no S3"},
-	"internal/s3api": {[]string{"internal/events", "internal/idempotency", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
+	"internal/s3api": {[]string{"internal/checksum", "internal/events", "internal/idempotency", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
 		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
 
 	"internal/lockrun": {nil, "it supervises processes: what a lock is, and where it is kept, is its caller's matter"},

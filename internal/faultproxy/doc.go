@@ -1,9 +1,10 @@
 // Package faultproxy is a TCP proxy that misbehaves on demand: it holds bytes
-// back and delivers them later, swallows answers, refuses, resets and delays.
+// back and delivers them later, swallows answers, refuses, resets, delays and
+// flips a bit.
 // Tests put it between two programs to be the network, or the balancer, of the
 // adversary they play.
 //
-// Guarantees. Bytes are never changed or reordered. Held bytes are delivered on
+// Guarantees. Bytes are never reordered, and changed by Flip alone. Held bytes are delivered on
 // release even when whoever sent them has closed, been killed or reset the
 // connection since: that is the network's own behaviour that fences must
 // survive. Every control returns after it took effect: what is read from a

@@ -37,6 +37,10 @@ type stream struct {
 	queued, writing int64
 	// budget is how many bytes still pass while the direction is held.
 	budget int64
+	// flipRound is the round of Flip that flipTail, the last bytes that came,
+	// belongs to.
+	flipRound int
+	flipTail  string
 	// ended: the sender has closed, or broken: reset. gone: the receiver has.
 	ended, broken, gone bool
 }
@@ -92,6 +96,7 @@ func (s *stream) read() {
 		if s.way == Requests {
 			s.look(data)
 		}
+		s.flip(data)
 		if len(data) > 0 && !s.gone {
 			s.queue = append(s.queue, piece{data, time.Now().Add(p.delay[s.way])})
 			s.queued += int64(len(data))
@@ -109,6 +114,24 @@ func (s *stream) read() {
 			return
 		}
 	}
+}
+
+// flip changes what Flip asked to have changed.
+func (s *stream) flip(data []byte) {
+	rule := &s.proxy.flip[s.way]
+	if rule.marker == "" {
+		return
+	}
+	if s.flipRound != rule.round {
+		s.flipRound, s.flipTail = rule.round, ""
+	}
+	seen := s.flipTail + string(data)
+	if i := strings.Index(seen, rule.marker); i >= 0 {
+		data[i+len(rule.marker)-1-len(s.flipTail)] ^= 1
+		rule.marker, s.flipTail = "", ""
+		return
+	}
+	s.flipTail = seen[max(0, len(seen)-len(rule.marker)+1):]
 }
 
 // look notes whether the marker of DropAnswer went by.

@@ -50,6 +50,7 @@ type Proxy struct {
 	hold     [2]rule
 	delay    [2]time.Duration
 	drop     dropRule
+	flip     [2]flipRule
 }
 
 // rule says that in a direction only the first bytes of each connection pass.
@@ -65,6 +66,13 @@ type dropRule struct {
 	marker string
 	// round numbers the calls of DropAnswer: a marker seen in an earlier round
 	// does not count.
+	round int
+}
+
+// flipRule says which bytes are still to be changed; an empty marker, none.
+type flipRule struct {
+	marker string
+	// round numbers the calls of Flip, as in dropRule.
 	round int
 }
 
@@ -149,6 +157,9 @@ func (p *Proxy) Pass() error {
 	defer p.mu.Unlock()
 	p.hold, p.delay = [2]rule{}, [2]time.Duration{}
 	p.drop = dropRule{round: p.drop.round}
+	for d := range p.flip {
+		p.flip[d].marker = ""
+	}
 	p.changed.Broadcast()
 	if p.listener != nil || p.closed {
 		return nil
@@ -251,6 +262,22 @@ func (p *Proxy) DropAnswer(n int, marker string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drop = dropRule{left: n, marker: marker, round: p.drop.round + 1}
+}
+
+// Flip changes the lowest bit of the last byte of marker where it next passes in
+// a direction, once, as a network does whose checksums did not notice. The bytes
+// are looked for as in [Proxy.DropAnswer]. An empty marker ends it.
+func (p *Proxy) Flip(d Direction, marker string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flip[d] = flipRule{marker: marker, round: p.flip[d].round + 1}
+}
+
+// Flipped reports whether the last [Proxy.Flip] of a direction has met its marker.
+func (p *Proxy) Flipped(d Direction) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flip[d].round > 0 && p.flip[d].marker == ""
 }
 
 // Refuse refuses new connections as a machine without the service does

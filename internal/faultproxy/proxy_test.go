@@ -237,6 +237,38 @@ func TestDropAnswer(t *testing.T) {
 	}
 }
 
+func TestFlip(t *testing.T) {
+	t.Parallel()
+	s := newSink(t)
+	p := start(t, s.Addr().String())
+	conn := dial(t, p)
+	p.Flip(faultproxy.Requests, "abc")
+	say(t, conn, "ab c\n")
+	hear(t, conn, "ok ab c\n")
+	require.False(t, p.Flipped(faultproxy.Requests))
+	say(t, conn, "abc abc\n")
+	hear(t, conn, "ok abb abc\n")
+	require.True(t, p.Flipped(faultproxy.Requests))
+
+	// Across two reads, and in answers.
+	p.Flip(faultproxy.Requests, "xyz")
+	p.Hold(faultproxy.Requests, 0)
+	say(t, conn, "-xy")
+	require.NoError(t, p.AwaitHeld(bounded(t), faultproxy.Requests, 3))
+	say(t, conn, "z\n")
+	require.NoError(t, p.Release(bounded(t), faultproxy.Requests))
+	hear(t, conn, "ok -xy{\n")
+	p.Flip(faultproxy.Answers, "ok")
+	say(t, conn, "ok\n")
+	hear(t, conn, "oj ok\n")
+	require.Contains(t, s.all(), "ok\n")
+
+	p.Flip(faultproxy.Requests, "never")
+	require.NoError(t, p.Pass())
+	say(t, conn, "never\n")
+	hear(t, conn, "ok never\n")
+}
+
 func TestDropAnswerOfHTTPKeepsTheInterimAnswer(t *testing.T) {
 	t.Parallel()
 	var stored atomic.Int64

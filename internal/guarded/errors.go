@@ -18,14 +18,17 @@ var (
 	// ErrOtherToken: the request's token is not the one that its upload belongs
 	// to; 400 InvalidFencingToken.
 	ErrOtherToken = errors.New("an upload belongs to the token that created it")
-	// ErrOtherStore: a copy between two stores, which none does by itself; 501.
-	ErrOtherStore = errors.New("the source is on another store; copy by download and upload")
+	// ErrPartsUnknown: nobody knows where the parts of an object begin; 501.
+	ErrPartsUnknown = errors.New("the parts of this object were not recorded when it was uploaded; read it by Range")
 	// ErrTooLarge: a body of unknown length grew past what parts allow; 400
 	// EntityTooLarge.
 	ErrTooLarge = errors.New("the body is too large")
 	// ErrLostBytes: the store does not have the bytes that a row points at; 500
 	// and an alarm, never a 404: an acknowledged write cannot be read (F6).
 	ErrLostBytes = errors.New("the store has lost the bytes of an acknowledged object")
+	// ErrDamaged: what the store gave back of an object are not the bytes that were
+	// stored. It is found at the end of an answer, which is then cut off.
+	ErrDamaged = errors.New("the bytes from the store are not those of the object")
 )
 
 // storeError says nothing of the database, which is well.

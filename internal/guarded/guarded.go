@@ -46,6 +46,9 @@ type Put struct {
 	Body io.Reader
 	// Size is the body's length in bytes; -1 where the client sent none.
 	Size int64
+	// ContentMD5 is the MD5 of the body in base64 where the client sent it ahead,
+	// "" where not. The store may be given it.
+	ContentMD5 string
 	object.Attributes
 	// Verified, where not nil, is called after the body's end and returns the
 	// checksums that a trailer brought.
@@ -82,6 +85,9 @@ type Copy struct {
 	ReplaceMeta, ReplaceTags bool
 	object.Conditions
 	Store map[string]string
+	// Checksum is the algorithm whose checksum the new object shall have; empty for
+	// those that the source has.
+	Checksum string
 }
 
 // Delete removes objects of one scope.
@@ -103,7 +109,8 @@ type Tagging struct {
 	Tags []object.Tag
 }
 
-// CreateUpload begins a multipart upload.
+// CreateUpload begins a multipart upload. Its Algorithm and ChecksumType are both
+// set, and possible together, or both empty.
 type CreateUpload struct {
 	Op
 	object.Ref
@@ -126,7 +133,12 @@ type Part struct {
 	Body   io.Reader
 	// Size is the part's length; parts need one.
 	Size int64
-	// Checksums are those of the request's headers, passed on to the store.
+	// ContentMD5 is as that of Put.
+	ContentMD5 string
+	// Algorithm is that of the checksum which the client gives, in a header or
+	// trailer; empty where it gives none.
+	Algorithm string
+	// Checksums are those of the request's headers, Verified as in a Put.
 	Checksums map[string]string
 	Verified  func() map[string]string
 }
@@ -147,11 +159,25 @@ type PartInfo struct {
 	Checksums map[string]string
 }
 
+// Uploaded is a page of the parts of an upload.
+type Uploaded struct {
+	Parts []PartInfo
+	More  bool
+	// Algorithm and ChecksumType are what the upload was created with.
+	Algorithm, ChecksumType string
+}
+
 // Complete joins the parts of an upload into the object.
 type Complete struct {
 	UploadRef
 	Parts []PartInfo // Number, ETag and Checksums as the client lists them
 	object.Conditions
+	// Checksums, by algorithm, ChecksumType and Size, in bytes, are what the client
+	// says of the whole object; empty and nil for nothing. What is not true of it is
+	// refused.
+	Checksums    map[string]string
+	ChecksumType string
+	Size         *int64
 }
 
 // UploadInfo describes an open upload.
@@ -160,6 +186,8 @@ type UploadInfo struct {
 	ID        string
 	Initiated time.Time
 	Creator   string
+	// Algorithm and ChecksumType are what it was created with.
+	Algorithm, ChecksumType string
 }
 
 // Writer is one way to write into guarded scopes. All methods are safe for
@@ -171,6 +199,8 @@ type Writer interface {
 	// success, as S3 has it.
 	Delete(ctx context.Context, d *Delete) []error
 	SetTags(ctx context.Context, t *Tagging) error
+	// Admit judges a write that changes nothing of an object, which must be there.
+	Admit(ctx context.Context, op *Op, ref object.Ref) error
 
 	CreateUpload(ctx context.Context, c *CreateUpload) (id string, err error)
 	UploadPart(ctx context.Context, p *Part) (PartInfo, error)
@@ -178,7 +208,7 @@ type Writer interface {
 	Complete(ctx context.Context, c *Complete) (object.Info, error)
 	Abort(ctx context.Context, u *UploadRef) error
 	// ListParts returns up to limit parts above a part number.
-	ListParts(ctx context.Context, u *UploadRef, after, limit int) (parts []PartInfo, more bool, err error)
+	ListParts(ctx context.Context, u *UploadRef, after, limit int) (Uploaded, error)
 }
 
 // Reader reads guarded objects.
@@ -188,15 +218,24 @@ type Reader interface {
 	Pending(ctx context.Context, g *fence.Guard) (bool, error)
 	// Stat describes an object without asking the store.
 	Stat(ctx context.Context, op Op, ref object.Ref) (object.Info, error)
+	// Parts describes an object with up to limit of its parts behind the first so
+	// many: none for an object of one piece, and none where they were not recorded,
+	// although Info.Parts counts them.
+	Parts(ctx context.Context, op Op, ref object.Ref, skip, limit int) (object.Info, []object.Part, error)
 	// Get opens an object. choose is called with what the object is, evaluates
 	// the request's conditions and picks the range (nil: all); it may be called
 	// again if the object is replaced at that moment. The caller closes the body,
 	// which is exactly the chosen bytes or ends with an error.
-	Get(ctx context.Context, op Op, ref object.Ref, choose func(object.Info) (*Range, error)) (object.Info, io.ReadCloser, error)
+	Get(ctx context.Context, op Op, ref object.Ref, choose Choose) (object.Info, io.ReadCloser, error)
 	// Locate finds the bytes of an object in the store, for a copy to a place
 	// outside of every guard.
 	Locate(ctx context.Context, op Op, ref object.Ref) (object.Info, Location, error)
 }
+
+// Choose picks what is read of an object; nil is all of it. part finds the n-th
+// part of this very object, n from 1 to Info.Parts, or fails with
+// [ErrPartsUnknown], which Choose hands on.
+type Choose func(info object.Info, part func(n int) (object.Part, error)) (*Range, error)
 
 // Location is a key in the store's bucket, with the ETag it has there.
 type Location struct {

@@ -40,6 +40,11 @@ func (s *Store) verify(c *state.Changes) error {
 		}
 		attempts[o.Attempt] = true
 	}
+	for _, p := range c.PutParts {
+		if _, ok := s.made[p.Attempt]; ok {
+			return fmt.Errorf("%w: the parts of attempt %s are recorded already", state.ErrUnavailable, p.Attempt)
+		}
+	}
 	for _, cl := range c.Claims {
 		if old := s.claims[cl.Slot]; old != nil {
 			return fmt.Errorf("%w: slot %s of job %s is claimed already", state.ErrUnavailable, cl.Name, cl.Job)
@@ -75,6 +80,12 @@ func (s *Store) apply(c *state.Changes) {
 		row.EpochSince, row.LeaseUntil, row.Last.At = stamp(row.EpochSince), stamp(row.LeaseUntil), stamp(row.Last.At)
 		s.scopes[row.Scope] = row
 	}
+	for _, attempt := range c.Displaced(&state.View{Objects: s.objects}) {
+		delete(s.made, attempt)
+	}
+	for _, p := range c.PutParts {
+		s.made[p.Attempt] = slices.Clone(p.Parts)
+	}
 	for _, ref := range c.DropObjects {
 		s.dropObject(ref)
 	}
@@ -88,6 +99,10 @@ func (s *Store) apply(c *state.Changes) {
 	}
 	for _, id := range c.DropUploads {
 		delete(s.uploads, id)
+		delete(s.parts, id)
+	}
+	for _, id := range c.Ended() {
+		delete(s.parts, id)
 	}
 	for _, u := range c.PutUploads {
 		u := copyUpload(u)

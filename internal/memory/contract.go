@@ -103,6 +103,11 @@ func checkChanges(tx *state.Tx, missed map[fence.Scope]bool, c *state.Changes) e
 			return broken("object %s is dropped and its key not locked, or written as well", ref)
 		}
 	}
+	for _, p := range c.PutParts {
+		if !slices.ContainsFunc(c.PutObjects, func(o state.Object) bool { return o.Attempt == p.Attempt && o.Parts == len(p.Parts) && o.Parts > 0 }) {
+			return broken("parts of attempt %s are put and no object with it and as many parts", p.Attempt)
+		}
+	}
 	uploads := once[string]{}
 	for _, u := range c.PutUploads {
 		if modes[u.Scope] == 0 {

@@ -26,7 +26,7 @@ const (
 	Resolving
 	// Reading: a read of any kind. ErrUnavailable.
 	Reading
-	// Writing: KeepPlace, LeavePlace, RenewGuards, ForgetProxy, Maintain or
+	// Writing: KeepPart, KeepPlace, LeavePlace, RenewGuards, ForgetProxy, Maintain or
 	// MaintainEvents. ErrUnavailable.
 	Writing
 )

@@ -31,6 +31,8 @@ type Store struct {
 	objects    map[object.Ref]*state.Object
 	attempts   map[uuid.UUID]object.Ref // of the objects: no two share one
 	uploads    map[string]*uploadRow
+	parts      map[string]map[partName]state.UploadPart // by upload
+	made       map[uuid.UUID][]object.Part              // of the objects, by attempt
 	claims     map[state.Slot]*state.Claim
 	retries    map[state.RetryID]dated[[]byte]
 	garbage    map[garbageName]time.Time
@@ -54,6 +56,11 @@ type dated[T any] struct {
 type uploadRow struct {
 	state.Upload
 	changed time.Time
+}
+
+type partName struct {
+	number int
+	etag   string
 }
 
 type garbageName struct{ bucket, physical string }
@@ -86,6 +93,8 @@ func New(opts ...Option) *Store {
 		objects:    map[object.Ref]*state.Object{},
 		attempts:   map[uuid.UUID]object.Ref{},
 		uploads:    map[string]*uploadRow{},
+		parts:      map[string]map[partName]state.UploadPart{},
+		made:       map[uuid.UUID][]object.Part{},
 		claims:     map[state.Slot]*state.Claim{},
 		retries:    map[state.RetryID]dated[[]byte]{},
 		garbage:    map[garbageName]time.Time{},

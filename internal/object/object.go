@@ -31,6 +31,20 @@ type Attributes struct {
 	Tags []Tag `json:"g,omitempty"`
 	// Parts is the number of parts of a multipart object; zero for others.
 	Parts int `json:"p,omitempty"`
+	// Algorithm is the checksum algorithm that an upload was created with, and
+	// ChecksumType then how its object's checksum is made; empty for objects.
+	Algorithm string `json:"a,omitempty"`
+}
+
+// Part is one part of a multipart object.
+type Part struct {
+	// Number is what the client called it, from 1 to 10,000.
+	Number int
+	// Start is where it begins in the object, Size how long it is, in bytes.
+	Start, Size int64
+	// Checksum is base64, in the algorithm of the object's own checksum; empty
+	// where the object has none.
+	Checksum string
 }
 
 // Tag is one object tag
@@ -71,6 +85,15 @@ var (
 	ErrInvalidPartOrder = errors.New("the list of parts was not in ascending order; parts must be ordered by part number")
 	// ErrPartTooSmall: a part other than the last has less than 5 MiB.
 	ErrPartTooSmall = errors.New("your proposed upload is smaller than the minimum allowed size: every part but the last has at least 5 MiB")
+	// ErrInvalidPartNumber: the object has no such part.
+	ErrInvalidPartNumber = errors.New("the requested partnumber is not satisfiable")
+	// ErrBadDigest: the bytes are not those that a checksum was given of.
+	ErrBadDigest = errors.New("the checksum you specified did not match the calculated checksum")
+	// ErrChecksumType: a checksum is missing, or of another kind than the upload was
+	// created with.
+	ErrChecksumType = errors.New("checksum Type mismatch occurred")
+	// ErrObjectSize: the whole has not the size that was given.
+	ErrObjectSize = errors.New("the provided 'x-amz-mp-object-size' header does not match what was computed")
 	// ErrInvalidRange: the range lies outside the object.
 	ErrInvalidRange = errors.New("the requested range is not satisfiable")
 )

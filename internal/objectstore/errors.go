@@ -74,6 +74,7 @@ var statuses = map[string]int{
 	"InvalidDigest":                     http.StatusBadRequest,
 	"InvalidPart":                       http.StatusBadRequest,
 	"InvalidPartOrder":                  http.StatusBadRequest,
+	"InvalidPartNumber":                 http.StatusRequestedRangeNotSatisfiable,
 	"InvalidRange":                      http.StatusRequestedRangeNotSatisfiable,
 	"InvalidRequest":                    http.StatusBadRequest,
 	"InvalidTag":                        http.StatusBadRequest,

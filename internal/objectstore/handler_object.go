@@ -105,7 +105,7 @@ func (h *handler) get(w http.ResponseWriter, q request) error {
 	if meta.Tags != "" {
 		out.Set("X-Amz-Tagging-Count", strconv.Itoa(strings.Count(meta.Tags, "&")+1))
 	}
-	if strings.EqualFold(q.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") && !partial {
+	if strings.EqualFold(q.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") && (!partial || q.query.Has("partNumber") && length == c.size) {
 		for name, value := range meta.Checksum {
 			out.Set(name, value)
 			out.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
@@ -149,10 +149,10 @@ func (h *handler) window(w http.ResponseWriter, q request, c *content) (offset, 
 		}
 		sizes := c.partSizes()
 		if sizes == nil && n == 1 {
-			return 0, c.size, false, nil
+			return 0, c.size, c.size > 0, nil
 		}
 		if n > len(sizes) {
-			return 0, 0, false, fail("InvalidRange", "The object has %d parts, part %d was asked for", max(1, len(sizes)), n)
+			return 0, 0, false, fail("InvalidPartNumber", "The object has %d parts, part %d was asked for", max(1, len(sizes)), n)
 		}
 		for _, size := range sizes[:n-1] {
 			offset += size

@@ -288,14 +288,17 @@ func (s *Store) abort(ctx context.Context, up upload) error {
 
 // listParts returns up to limit parts behind marker, and whether more follow.
 func (s *Store) listParts(ctx context.Context, up upload, marker, limit int) (parts []part, more bool, err error) {
-	if err := s.checkUpload(ctx, up); err != nil {
-		return nil, false, err
-	}
 	rows, err := s.readDB.QueryContext(ctx, selectParts, up.id, marker, limit+1)
 	if err != nil {
 		return nil, false, err
 	}
-	parts, err = scanParts(rows)
+	if parts, err = scanParts(rows); err != nil {
+		return nil, false, err
+	}
+	// Afterwards: an upload that ends between two looks must not be one without parts.
+	if err := s.checkUpload(ctx, up); err != nil {
+		return nil, false, err
+	}
 	if len(parts) > limit {
 		parts, more = parts[:limit], true
 	}

@@ -136,6 +136,8 @@ func TestMultipartOutOfOrderReplacedAndPartlyUsed(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got, "a range over a seam of parts")
 	}
+	_, err = w.aws.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k//x"), PartNumber: aws.Int32(99)})
+	require.Equal(t, "InvalidPartNumber", codeOf(err))
 	second, err := w.aws.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String("k//x"), PartNumber: aws.Int32(2)})
 	require.NoError(t, err)
 	got, err := io.ReadAll(second.Body)

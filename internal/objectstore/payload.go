@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/minio/crc64nvme"
 )
@@ -155,7 +156,7 @@ func (p *payload) Read(b []byte) (int, error) {
 		c.hash.Write(b[:n])
 	}
 	if err != nil && p.left > 0 {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 			err = fail("IncompleteBody", "The body ended %d bytes before the length that was announced", p.left)
 		}
 		p.err = err

@@ -2,12 +2,17 @@ package objectstore_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,23 +130,49 @@ func TestRefusedBodiesLeaveNothing(t *testing.T) {
 	require.Error(t, err, page)
 }
 
-// A sender that dies in the middle of a body leaves the old object.
+// A sender that dies in the middle of a body leaves the old object, and nothing is
+// wrong with the store.
 func TestCutBodyKeepsTheOldObject(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	w := openWorld(t, dir, objectstore.Options{})
-	w.put(t, "k", []byte("old"))
-	r := presigned(t, w, "PUT", "/bucket/k", "", nil, time.Now(), "60")
-	half, rest := io.Pipe()
-	out, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.URL.String(), half)
-	require.NoError(t, err)
-	out.ContentLength = 1 << 20
-	go func() {
-		rest.Write(pattern(500<<10, 1))
-		rest.CloseWithError(io.ErrClosedPipe)
-	}()
-	_, err = http.DefaultClient.Do(out)
-	require.Error(t, err)
-	require.Equal(t, []byte("old"), w.get(t, "k"))
-	require.Eventually(t, func() bool { return blobFiles(t, dir) == 0 }, waitLong, waitStep)
+	for name, end := range map[string]func(c *net.TCPConn) error{
+		"closed": (*net.TCPConn).CloseWrite,
+		"reset":  func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			var log logs
+			w := openWorld(t, dir, objectstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			w.put(t, "k", []byte("old"))
+			r := presigned(t, w, "PUT", "/bucket/k", "", nil, time.Now(), "60")
+			conn, err := net.Dial("tcp", r.URL.Host)
+			require.NoError(t, err)
+			defer conn.Close()
+			_, err = fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 1048576\r\n\r\n%s", r.URL.RequestURI(), r.URL.Host, pattern(500<<10, 1))
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return blobFiles(t, dir) == 1 }, waitLong, waitStep)
+			require.NoError(t, end(conn.(*net.TCPConn)))
+			require.Eventually(t, func() bool { return blobFiles(t, dir) == 0 }, waitLong, waitStep)
+			require.Equal(t, []byte("old"), w.get(t, "k"))
+			require.Empty(t, log.String())
+		})
+	}
+}
+
+// logs may be written while it is read.
+type logs struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -83,7 +83,7 @@ func (db *DB) Transact(ctx context.Context, tx *state.Tx) error {
 	}
 	f := &pipeline{}
 	f.exec(insertOutcome, outcomeDay(tx.ID), pgUUID(tx.ID), state.Committed)
-	if err := write(f, &changes, lastGuard); err != nil {
+	if err := write(f, view, &changes, lastGuard); err != nil {
 		rollback(conn.Conn())
 		return unavailable(err)
 	}

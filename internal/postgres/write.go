@@ -119,7 +119,7 @@ DELETE FROM garbage g USING unnest($1::text[], $2::bytea[]) AS q (bucket, physic
 )
 
 // write adds the statements that make the changes.
-func write(f *pipeline, c *state.Changes, lastGuard *int64) error {
+func write(f *pipeline, v *state.View, c *state.Changes, lastGuard *int64) error {
 	if err := writeGuards(f, c, lastGuard); err != nil {
 		return err
 	}
@@ -137,6 +137,7 @@ func write(f *pipeline, c *state.Changes, lastGuard *int64) error {
 	if err := writeUploads(f, c.PutUploads); err != nil {
 		return err
 	}
+	writeParts(f, v, c)
 	writeClaims(f, c.Claims)
 	if n := len(c.Retries); n > 0 {
 		ids, results := make([][]byte, n), make([][]byte, n)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -54,6 +55,9 @@ func (rq *request) attributes() (a object.Attributes, store map[string]string, e
 	if err := refuseCustomerKeys(h); err != nil {
 		return a, nil, err
 	}
+	if err := refuseGrants(h); err != nil {
+		return a, nil, err
+	}
 	size := 0
 	for name, values := range h {
 		switch {
@@ -98,6 +102,17 @@ func (rq *request) attributes() (a object.Attributes, store map[string]string, e
 	return a, store, nil
 }
 
+// refuseReadKeys refuses a read that brings a key: no object in a scope has one, and
+// S3 says so rather than ignoring it.
+func refuseReadKeys(h http.Header) error {
+	for name := range h {
+		if strings.HasPrefix(name, "X-Amz-Server-Side-Encryption-Customer-") {
+			return fail(http.StatusBadRequest, "InvalidRequest", "The encryption parameters are not applicable to this object.")
+		}
+	}
+	return nil
+}
+
 // refuseCustomerKeys refuses the headers that a scope cannot honour.
 func refuseCustomerKeys(h http.Header) error {
 	for name, values := range h {
@@ -106,10 +121,7 @@ func refuseCustomerKeys(h http.Header) error {
 		}
 		bad := strings.HasPrefix(name, "X-Amz-Server-Side-Encryption-Customer-") ||
 			strings.HasPrefix(name, "X-Amz-Copy-Source-Server-Side-Encryption-Customer-") ||
-			strings.HasPrefix(name, "X-Amz-Object-Lock-") || strings.HasPrefix(name, "X-Amz-Grant-")
-		if name == "X-Amz-Acl" {
-			bad = !slices.Contains([]string{"private", "bucket-owner-full-control", "bucket-owner-read"}, values[0])
-		}
+			strings.HasPrefix(name, "X-Amz-Object-Lock-")
 		if bad {
 			return notImplemented("the header %s: %s is not available in a guarded scope", strings.ToLower(name), shorten(values[0]))
 		}
@@ -253,28 +265,6 @@ func (rq *request) setTags(tags []object.Tag, status int) error {
 	return rq.empty()
 }
 
-// getACL answers what every object in a scope has.
-func getACL(rq *request) error {
-	if _, err := rq.s.reader.Stat(rq.ctx, rq.side, rq.ref()); err != nil {
-		return err
-	}
-	x := newXML()
-	defer x.free()
-	x.root("AccessControlPolicy")
-	rq.owner(x, "Owner")
-	x.open("AccessControlList")
-	x.open("Grant")
-	x.buf.WriteString(`<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser">`)
-	x.text("ID", ownerID)
-	x.text("DisplayName", ownerName)
-	x.close("Grantee")
-	x.text("Permission", "FULL_CONTROL")
-	x.close("Grant")
-	x.close("AccessControlList")
-	x.close("AccessControlPolicy")
-	return rq.document(x)
-}
-
 // getObjectAttributes answers the attributes that were asked for.
 func getObjectAttributes(rq *request) error {
 	want := map[string]bool{}
@@ -290,7 +280,20 @@ func getObjectAttributes(rq *request) error {
 	if len(want) == 0 {
 		return invalid("x-amz-object-attributes is missing; name what to answer")
 	}
-	info, err := rq.s.reader.Stat(rq.ctx, rq.side, rq.ref())
+	if err := refuseReadKeys(rq.r.Header); err != nil {
+		return err
+	}
+	after, limit, err := rq.partsPage()
+	if err != nil {
+		return err
+	}
+	var info object.Info
+	var parts []object.Part
+	if want["ObjectParts"] {
+		info, parts, err = rq.s.reader.Parts(rq.ctx, rq.side, rq.ref(), 0, maxPart)
+	} else {
+		info, err = rq.s.reader.Stat(rq.ctx, rq.side, rq.ref())
+	}
 	if err != nil {
 		return err
 	}
@@ -305,14 +308,16 @@ func getObjectAttributes(rq *request) error {
 	}
 	if want["Checksum"] && len(info.Checksums) > 0 {
 		x.open("Checksum")
-		x.checksums(info.Checksums)
+		for _, a := range checksumNames {
+			// Without the number of parts, which stands beside it.
+			sum, _, _ := strings.Cut(info.Checksums[a], "-")
+			x.some("Checksum"+a, sum)
+		}
 		x.some("ChecksumType", info.ChecksumType)
 		x.close("Checksum")
 	}
 	if want["ObjectParts"] && info.Parts > 0 {
-		x.open("ObjectParts")
-		x.number("PartsCount", int64(info.Parts))
-		x.close("ObjectParts")
+		rq.objectParts(x, &info, parts, after, limit)
 	}
 	if want["StorageClass"] {
 		x.text("StorageClass", "STANDARD")
@@ -323,6 +328,55 @@ func getObjectAttributes(rq *request) error {
 	x.close("GetObjectAttributesResponse")
 	rq.w.Header()["Last-Modified"] = []string{info.Modified.UTC().Format(http.TimeFormat)}
 	return rq.document(x)
+}
+
+// partsPage reads which of an object's parts GetObjectAttributes tells.
+func (rq *request) partsPage() (after, limit int, err error) {
+	limit = maxKeys
+	for _, f := range []struct {
+		name string
+		to   *int
+	}{{"X-Amz-Part-Number-Marker", &after}, {"X-Amz-Max-Parts", &limit}} {
+		v := first(rq.r.Header[f.name])
+		if v == "" {
+			continue
+		}
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 {
+			return 0, 0, invalid("%s is %q; it must be a number", strings.ToLower(f.name), shorten(v))
+		}
+		*f.to = n
+	}
+	return after, min(limit, maxKeys), nil
+}
+
+// objectParts tells a page of an object's parts, and how many there are where
+// nothing more is known.
+func (rq *request) objectParts(x *xmlWriter, info *object.Info, parts []object.Part, after, limit int) {
+	x.open("ObjectParts")
+	defer x.close("ObjectParts")
+	x.number("PartsCount", int64(info.Parts))
+	if len(parts) == 0 {
+		return
+	}
+	parts = slices.DeleteFunc(parts, func(p object.Part) bool { return p.Number <= after })
+	more := len(parts) > limit
+	parts = parts[:min(limit, len(parts))]
+	x.number("PartNumberMarker", int64(after))
+	if len(parts) > 0 {
+		x.number("NextPartNumberMarker", int64(parts[len(parts)-1].Number))
+	}
+	x.number("MaxParts", int64(limit))
+	x.flag("IsTruncated", more)
+	for _, p := range parts {
+		x.open("Part")
+		x.number("PartNumber", int64(p.Number))
+		x.number("Size", p.Size)
+		for a := range info.Checksums {
+			x.some("Checksum"+a, p.Checksum)
+		}
+		x.close("Part")
+	}
 }
 
 // deleteConditions reads the conditions of one delete.

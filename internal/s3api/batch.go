@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5" //nolint:gosec // Content-MD5 is MD5
 	"encoding/xml"
@@ -33,6 +34,7 @@ type deleteEntry struct {
 	Keys             []string `xml:"Key"`
 	Key              string   `xml:"-"`
 	VersionID        string   `xml:"VersionId"`
+	shownVersion     string   // what the client is told of; the store is not asked for it
 	ETag             string
 	LastModifiedTime string
 	Size             string
@@ -166,7 +168,10 @@ func (b *batch) place(i int, byScope map[fence.Scope]*scopeBatch) (*scopeBatch, 
 			return nil, err
 		}
 		if e.VersionID != "" {
-			return nil, notImplemented("versions are not available in bucket %s, which has a guard; leave VersionId out", rq.bucket)
+			if err := onlyVersion(e.VersionID); err != nil {
+				return nil, err
+			}
+			e.shownVersion, e.VersionID = e.VersionID, ""
 		}
 	}
 	g, sc, ok := rq.list.Find(rq.bucket, e.Key)
@@ -366,7 +371,7 @@ func (b *batch) render(quiet bool) error {
 		if f := b.failed[i]; f != nil {
 			x.open("Error")
 			x.text("Key", e.Key)
-			x.some("VersionId", e.VersionID)
+			x.some("VersionId", cmp.Or(e.shownVersion, e.VersionID))
 			x.text("Code", f.code)
 			x.text("Message", f.message)
 			if !f.scope.IsZero() {
@@ -387,7 +392,7 @@ func (b *batch) render(quiet bool) error {
 		d := &b.deleted[i]
 		x.open("Deleted")
 		x.text("Key", e.Key)
-		x.some("VersionId", e.VersionID)
+		x.some("VersionId", cmp.Or(e.shownVersion, e.VersionID))
 		x.some("DeleteMarker", d.DeleteMarker)
 		x.some("DeleteMarkerVersionId", d.DeleteMarkerVersionID)
 		x.close("Deleted")

@@ -26,9 +26,9 @@ func (quick) Put(_ context.Context, p *guarded.Put) (object.Info, error) {
 	return object.Info{ETag: "0123456789abcdef0123456789abcdef"}, err
 }
 
-func (q quick) Get(_ context.Context, _ guarded.Op, ref object.Ref, choose func(object.Info) (*guarded.Range, error)) (object.Info, io.ReadCloser, error) {
+func (q quick) Get(_ context.Context, _ guarded.Op, ref object.Ref, choose guarded.Choose) (object.Info, io.ReadCloser, error) {
 	info := object.Info{Ref: ref, Size: int64(len(q.content)), ETag: "0123456789abcdef0123456789abcdef"}
-	_, err := choose(info)
+	_, err := choose(info, nil)
 	return info, io.NopCloser(bytes.NewReader(q.content)), err
 }
 

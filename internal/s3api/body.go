@@ -2,14 +2,20 @@ package s3api
 
 import (
 	"bytes"
+	"crypto/md5" //nolint:gosec // Content-MD5 and ETags are MD5
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strings"
 
+	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/sigv4"
+	"github.com/s3fence/s3fence/internal/upstream"
 )
 
 const (
@@ -119,7 +125,10 @@ func kept(a sigv4.Algorithm) bool {
 	return false
 }
 
-// outgoing is a body as the store gets it.
+// outgoing is a body as the store gets it. What is held here goes with an MD5 of
+// ours, so that the store refuses it if it is changed on the way. What is streamed
+// goes with the digest that its client sent in a header; where there is none, the
+// store's ETag is compared afterwards, see [request.asSent].
 type outgoing struct {
 	io.Reader
 	length int64
@@ -151,6 +160,10 @@ func (rq *request) send() (*outgoing, error) {
 		}
 	}
 	delete(h, "X-Amz-Trailer")
+	held := length < 0 || length <= maxInMemory || late && length <= rq.s.limits.Spool
+	if digested := len(h["Content-Md5"]) > 0 || clientSums(b) != nil; held || !digested {
+		b.Compute(sigv4.MD5)
+	}
 	switch {
 	case length >= 0 && length <= maxInMemory:
 		buf := make([]byte, length)
@@ -162,6 +175,7 @@ func (rq *request) send() (*outgoing, error) {
 			return nil, err
 		}
 		rq.lateSum(b, late)
+		rq.bindBytes(b, length)
 		return &outgoing{Reader: bytes.NewReader(buf), length: length}, nil
 	case length < 0, late && length <= rq.s.limits.Spool:
 		return rq.spool(b, late)
@@ -185,6 +199,37 @@ func (rq *request) lateSum(b *sigv4.Body, late bool) {
 	if c, ok := b.Client(); ok {
 		rq.r.Header[http.CanonicalHeaderKey(c.Algorithm.Header())] = []string{c.String()}
 	}
+}
+
+// bindBytes adds the MD5 of a verified body, where it was computed.
+func (rq *request) bindBytes(b *sigv4.Body, length int64) {
+	if sum := b.MD5(); len(sum) == md5.Size && length > 0 {
+		rq.r.Header["Content-Md5"] = documentMD5([md5.Size]byte(sum))
+	}
+}
+
+// asSent compares what the store says it has with the body as it was verified
+// here. It is too late to undo what the store did, but not to be honest.
+func (rq *request) asSent(resp *upstream.Response) error {
+	if rq.op.body != content || rq.body == nil {
+		return nil
+	}
+	want, got := rq.body.MD5(), digestOf(strings.Trim(first(resp.Header["Etag"]), `"`))
+	if want == nil || got == nil || bytes.Equal(got, want) || upstream.Encrypted(resp.Header) {
+		return nil
+	}
+	return &apiError{status: http.StatusGatewayTimeout, code: codeUnknown,
+		message: fmt.Sprintf("The object store has other bytes than were sent to it, in the place of the object: its ETag is %x, not %x. Send them again.", got, want),
+		cause:   fmt.Errorf("%w: it stored bytes with the digest %x instead of %x", guarded.ErrStore, got, want)}
+}
+
+// digestOf is the MD5 that an ETag is, nil where it cannot be one.
+func digestOf(etag string) []byte {
+	sum, err := hex.DecodeString(etag)
+	if err != nil || len(sum) != md5.Size {
+		return nil
+	}
+	return sum
 }
 
 // discard ends a spool file. Where the system let it be removed while open, it
@@ -216,6 +261,7 @@ func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 		return nil, err
 	}
 	rq.lateSum(b, late)
+	rq.bindBytes(b, n)
 	return &outgoing{Reader: f, length: n, file: f}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -70,7 +71,10 @@ func (rq *request) readSource() (*source, error) {
 		return nil, object.ErrNoSuchKey
 	}
 	if src.version != "" && rq.list.Guarded(src.Bucket) {
-		return nil, notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", src.Bucket)
+		if err := onlyVersion(src.version); err != nil {
+			return nil, err
+		}
+		src.version = ""
 	}
 	if err := rq.findSource(src); err != nil {
 		return nil, err
@@ -114,22 +118,6 @@ func (rq *request) findSource(src *source) error {
 	return nil
 }
 
-// oneStore refuses a copy between two stores: neither of them could make it.
-func (rq *request) oneStore(src *source) (bucket, from string, err error) {
-	to, bucket, err := rq.s.buckets.Bucket(rq.bucket)
-	if err != nil {
-		return "", "", err
-	}
-	client, from, err := rq.s.buckets.Bucket(src.Bucket)
-	if err != nil {
-		return "", "", err
-	}
-	if client != to {
-		return "", "", notImplemented("s3://%s and s3://%s lie in different stores; download the object and upload it", src.Bucket, rq.bucket)
-	}
-	return bucket, from, nil
-}
-
 // sourceConditions reads the x-amz-copy-source-if-* headers.
 func (rq *request) sourceConditions() object.Conditions {
 	return conditions(rq.r.Header, "X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match", "X-Amz-Copy-Source-If-Modified-Since", "X-Amz-Copy-Source-If-Unmodified-Since")
@@ -158,7 +146,11 @@ func passCopy(rq *request) error {
 	if err != nil {
 		return err
 	}
-	bucket, from, err := rq.oneStore(src)
+	client, from, err := rq.s.buckets.Bucket(src.Bucket)
+	if err != nil {
+		return err
+	}
+	to, _, err := rq.s.buckets.Bucket(rq.bucket)
 	if err != nil {
 		return err
 	}
@@ -166,7 +158,9 @@ func passCopy(rq *request) error {
 	if err != nil {
 		return err
 	}
-	q.Bucket = bucket
+	if client != to {
+		return rq.copyBetween(src, from, client, to, q)
+	}
 	if src.guard == nil {
 		name := escapePath(from + "/" + src.Key)
 		if src.version != "" {
@@ -259,9 +253,6 @@ func copyObject(rq *request) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := rq.oneStore(src); err != nil {
-		return err
-	}
 	c := &guarded.Copy{Op: rq.side, Ref: rq.ref()}
 	if c.Source, err = rq.guardedSource(src); err != nil {
 		return err
@@ -278,6 +269,10 @@ func copyObject(rq *request) error {
 	if c.Conditions, err = rq.writeConditions(); err != nil {
 		return err
 	}
+	c.Checksum = strings.ToUpper(first(rq.r.Header["X-Amz-Checksum-Algorithm"]))
+	if c.Checksum != "" && !checksum.Kept(c.Checksum) {
+		return notImplemented("the checksum algorithm %q is not kept with objects; use one of %s", shorten(c.Checksum), strings.Join(checksumNames, ", "))
+	}
 	if src.Ref == c.Ref && !c.ReplaceMeta && !c.ReplaceTags && len(c.Store) == 0 && c.Attributes.Headers["X-Amz-Website-Redirect-Location"] == "" {
 		return fail(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}
@@ -292,9 +287,6 @@ func copyObject(rq *request) error {
 func copyPart(rq *request) error {
 	src, err := rq.readSource()
 	if err != nil {
-		return err
-	}
-	if _, _, err := rq.oneStore(src); err != nil {
 		return err
 	}
 	p := &guarded.PartCopy{UploadRef: rq.upload()}

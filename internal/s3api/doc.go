@@ -14,7 +14,7 @@
 //	idempotency.go what a request under an Idempotency-Key is
 //	token.go       the carriers of a token, and which token counts for a target
 //	relay.go       outside of every guard: the request for the store, its answer
-//	objects.go, multipart.go, copy.go, batch.go, attributes.go, list.go
+//	objects.go, multipart.go, copy.go, copy_stores.go, batch.go, attributes.go, acl.go, list.go
 //	               in a scope: the calls of package guarded
 //	errors.go      errors to statuses; render.go writes them
 //
@@ -34,7 +34,13 @@
 //     was refused, known stale tokens included: a client that waits for 100
 //     Continue never sends it.
 //   - A body is handed on through the verifying reader of package sigv4. Bodies
-//     of up to 64 KiB are verified whole before the store sees a byte.
+//     of up to 64 KiB are verified whole before the store sees a byte. What is held
+//     here before it is sent goes with an MD5 of ours, what is streamed with the
+//     digest that its client sent ahead; without one the store's ETag is compared,
+//     where it is an MD5, and the answer is 504 if other bytes were stored.
+//   - An object of a scope that is read whole is compared with a checksum of it
+//     that is known, or up to 1 MiB with its MD5. Its last bytes are held back until
+//     then; a damaged one ends in a cut connection.
 //   - A mutation outside of every guard runs as a flight of the guard list: it is
 //     not sent and not answered with success without the list's lease (F9).
 //     Otherwise such requests never touch the state.
@@ -69,7 +75,7 @@
 // 16 MiB. A body whose length or checksum comes last is kept in a file of at
 // most [Limits.Spool] bytes; longer ones of unknown length are 411, longer ones
 // with a checksum in the trailer are streamed and verified, but the store does
-// not get their checksum. Requests that stream no object end after
+// not get their checksum and its ETag is compared instead. Requests that stream no object end after
 // [Limits.Deadline]; how fast bodies move is bounded by the HTTP server and by
 // package upstream.
 //
@@ -83,7 +89,8 @@
 // # Not here
 //
 // Browser form uploads, CORS preflights, website hosting, S3 Select under a
-// guard, versions in buckets with a guard, and copies between two stores are
-// refused. Bucket policies and ACLs are the store's and bind the proxy's own
-// key: rights of clients are those of package auth.
+// guard, and keys of clients (SSE-C) in a scope are refused. Objects in a scope
+// have no versions but null and no ACL but their owner's. Bucket policies and
+// ACLs are the store's and bind the proxy's own key: rights of clients are those
+// of package auth.
 package s3api

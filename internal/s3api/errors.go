@@ -103,6 +103,8 @@ var objectErrors = []struct {
 	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder"},
 	{object.ErrPartTooSmall, 400, "EntityTooSmall"},
 	{object.ErrInvalidRange, 416, "InvalidRange"},
+	{object.ErrInvalidPartNumber, 416, "InvalidPartNumber"},
+	{object.ErrBadDigest, 400, "BadDigest"},
 	{ErrNoSuchBucket, 404, "NoSuchBucket"},
 	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId"},
 	{auth.ErrBadToken, 400, "InvalidToken"},
@@ -146,7 +148,9 @@ func (rq *request) answerTo(err error) *apiError {
 		e := badToken("%s", sentence(err.Error()))
 		e.scope, e.token = rq.side.Scope, rq.side.Request.Token
 		return e
-	case errors.Is(err, guarded.ErrOtherStore):
+	case errors.Is(err, object.ErrChecksumType), errors.Is(err, object.ErrObjectSize):
+		return fail(http.StatusBadRequest, "InvalidRequest", "%s", sentence(err.Error()))
+	case errors.Is(err, guarded.ErrPartsUnknown):
 		return notImplemented("%s", sentence(err.Error()))
 	case errors.Is(err, guarded.ErrTooLarge):
 		return fail(http.StatusBadRequest, "EntityTooLarge", "%s", sentence(err.Error()))
@@ -244,6 +248,9 @@ var ourFault = map[string]bool{
 	"XAmzContentSHA256Mismatch": true,
 }
 
+// changed are the store's words for bytes that are not those of their digest.
+var changed = map[string]bool{"BadDigest": true, "InvalidDigest": true, "XAmzContentChecksumMismatch": true}
+
 // store says what an answer of the store, or the want of one, means.
 //
 // Outside of every guard the store's own words are handed on. In a scope the
@@ -258,7 +265,11 @@ func (rq *request) store(e *upstream.Error, cause error) *apiError {
 	case e.Status/100 == 3 && e.Status != http.StatusNotModified,
 		judged && (ourFault[e.Code] || e.Code == "AccessDenied" && strings.Contains(e.Message, "expired")):
 		return unavailable(codeUnavailable, "The object store did not accept the proxy's own signature; nothing was done. The operator finds the cause in the log.", cause)
-	case rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
+	case judged && changed[e.Code] && rq.body != nil && rq.body.Verified() && rq.op.name != "CompleteMultipartUpload":
+		// The client's body was as it said; a Complete's digest is of other bytes.
+		return unavailable(codeUnavailable, "The bytes were changed on their way from this proxy to the object store, which refused them; nothing was done. Send it again.", cause)
+	case rq.fenced && e.Status == http.StatusNotImplemented && e.Code == "NotImplemented",
+		rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
 		!rq.fenced && e.Status >= 300 && e.Code != "" && (e.Err == nil || !mutates):
 		return &apiError{status: e.Status, code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503, header: rangeOf(e)}
 	case !rq.fenced && judged:

@@ -28,7 +28,7 @@ func TestGuardedBucketSettings(t *testing.T) {
 		{"DELETE", "/data?lifecycle", "NotImplemented", 501},
 		{"PUT", "/data?replication", "NotImplemented", 501},
 		{"PUT", "/data?policy", "NotImplemented", 501},
-		{"GET", "/data?versions", "NotImplemented", 501},
+		{"GET", "/data?versions", "", 200},
 		{"DELETE", "/data", codeBucketGuarded, 409},
 		{"POST", "/data/jobs/a/k?restore", "NotImplemented", 501},
 		{"POST", "/data", "NotImplemented", 501},

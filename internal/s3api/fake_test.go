@@ -45,6 +45,7 @@ type fakeObject struct {
 	object.Info
 	body     []byte
 	physical string
+	parts    []object.Part
 }
 
 type fakeUpload struct {
@@ -240,6 +241,18 @@ func (f *fakeObjects) SetTags(_ context.Context, t *guarded.Tagging) error {
 	return nil
 }
 
+func (f *fakeObjects) Admit(_ context.Context, op *guarded.Op, ref object.Ref) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.judge(op, fence.Write); err != nil {
+		return err
+	}
+	if f.objects[ref] == nil {
+		return object.ErrNoSuchKey
+	}
+	return nil
+}
+
 func (f *fakeObjects) CreateUpload(_ context.Context, c *guarded.CreateUpload) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -309,6 +322,7 @@ func (f *fakeObjects) Complete(ctx context.Context, c *guarded.Complete) (object
 		return object.Info{}, err
 	}
 	var body []byte
+	var made []object.Part
 	last := 0
 	for _, p := range c.Parts {
 		part := up.parts[p.Number]
@@ -319,12 +333,14 @@ func (f *fakeObjects) Complete(ctx context.Context, c *guarded.Complete) (object
 			return object.Info{}, object.ErrInvalidPart
 		}
 		last = p.Number
+		made = append(made, object.Part{Number: p.Number, Start: int64(len(body)), Size: part.Size})
 		body = append(body, part.body...)
 	}
 	a := up.Attributes
 	a.Parts = len(c.Parts)
 	info, err := f.commit(ctx, object.Info{Ref: c.Ref, ETag: "0123-" + strconv.Itoa(a.Parts), Attributes: a}, body, c.Conditions)
 	if err == nil {
+		f.objects[c.Ref].parts = made
 		delete(f.uploads, c.ID)
 	}
 	return info, err
@@ -340,23 +356,25 @@ func (f *fakeObjects) Abort(_ context.Context, u *guarded.UploadRef) error {
 	return nil
 }
 
-func (f *fakeObjects) ListParts(_ context.Context, u *guarded.UploadRef, after, limit int) (parts []guarded.PartInfo, more bool, err error) {
+func (f *fakeObjects) ListParts(_ context.Context, u *guarded.UploadRef, after, limit int) (guarded.Uploaded, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	up := f.uploads[u.ID]
 	if up == nil {
-		return nil, false, object.ErrNoSuchUpload
+		return guarded.Uploaded{}, object.ErrNoSuchUpload
 	}
+	out := guarded.Uploaded{Algorithm: up.Algorithm, ChecksumType: up.ChecksumType}
 	for _, n := range slices.Sorted(maps.Keys(up.parts)) {
 		if n <= after {
 			continue
 		}
-		if len(parts) == limit {
-			return parts, true, nil
+		if len(out.Parts) == limit {
+			out.More = true
+			return out, nil
 		}
-		parts = append(parts, guarded.PartInfo{Number: n, ETag: up.parts[n].ETag, Size: up.parts[n].Size, Modified: time.Unix(1700000000, 0)})
+		out.Parts = append(out.Parts, guarded.PartInfo{Number: n, ETag: up.parts[n].ETag, Size: up.parts[n].Size, Modified: time.Unix(1700000000, 0), Checksums: up.parts[n].Checksums})
 	}
-	return parts, false, nil
+	return out, nil
 }
 
 func (f *fakeObjects) Pending(_ context.Context, g *fence.Guard) (bool, error) {
@@ -378,12 +396,19 @@ func (f *fakeObjects) Stat(_ context.Context, op guarded.Op, ref object.Ref) (ob
 	return object.Info{}, object.ErrNoSuchKey
 }
 
-func (f *fakeObjects) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose func(object.Info) (*guarded.Range, error)) (object.Info, io.ReadCloser, error) {
+func (f *fakeObjects) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose guarded.Choose) (object.Info, io.ReadCloser, error) {
 	info, err := f.Stat(ctx, op, ref)
 	if err != nil {
 		return info, nil, err
 	}
-	r, err := choose(info)
+	r, err := choose(info, func(n int) (object.Part, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if n > len(f.objects[ref].parts) {
+			return object.Part{}, guarded.ErrPartsUnknown
+		}
+		return f.objects[ref].parts[n-1], nil
+	})
 	if err != nil {
 		return info, nil, err
 	}
@@ -394,6 +419,18 @@ func (f *fakeObjects) Get(ctx context.Context, op guarded.Op, ref object.Ref, ch
 		body = body[r.Offset : r.Offset+r.Length]
 	}
 	return info, io.NopCloser(bytes.NewReader(body)), nil
+}
+
+func (f *fakeObjects) Parts(ctx context.Context, op guarded.Op, ref object.Ref, skip, limit int) (object.Info, []object.Part, error) {
+	info, err := f.Stat(ctx, op, ref)
+	if err != nil {
+		return info, nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	parts := f.objects[ref].parts
+	parts = parts[min(skip, len(parts)):]
+	return info, slices.Clone(parts[:min(limit, len(parts))]), nil
 }
 
 func (f *fakeObjects) Locate(ctx context.Context, op guarded.Op, ref object.Ref) (object.Info, guarded.Location, error) {

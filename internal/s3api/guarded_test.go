@@ -125,9 +125,9 @@ func TestHeadersThatAScopeCannotHonour(t *testing.T) {
 	for name, want := range map[string]int{
 		"x-amz-server-side-encryption-customer-algorithm: AES256": 501,
 		"x-amz-object-lock-mode: GOVERNANCE":                      501,
-		"x-amz-acl: public-read":                                  501,
+		"x-amz-acl: public-read":                                  400,
 		"x-amz-acl: private":                                      200,
-		"x-amz-grant-read: id=x":                                  501,
+		"x-amz-grant-read: id=x":                                  400,
 		"x-amz-write-offset-bytes: 3":                             501,
 		"x-amz-something-new: 1":                                  501,
 		"x-amz-website-redirect-location: /x":                     200,
@@ -291,7 +291,7 @@ func testCopies(t *testing.T, b *bench) {
 	wantCode(t, copyTo("plain", "x", "data/jobs/a/none"), "NoSuchKey")
 	wantCode(t, copyTo("plain", "x", "plain/none"), "NoSuchKey")
 	wantCode(t, copyTo("plain", "x", "plain/.s3fence/objects/1"), "NoSuchKey")
-	wantCode(t, copyTo("data", "jobs/a/x", "data/jobs/a/in%20scope?versionId=3"), "NotImplemented")
+	wantCode(t, copyTo("data", "jobs/a/x", "data/jobs/a/in%20scope?versionId=3"), "NoSuchVersion")
 	wantCode(t, copyTo("data", "jobs/a/in scope", "data/jobs/a/in%20scope"), "InvalidRequest")
 	wantCode(t, copyTo("data", "jobs/b/x", "plain/out%20side"), codeMissing)
 	wantCode(t, copyTo("plain", "x", "nokey"), "InvalidArgument")

@@ -99,11 +99,16 @@ type bucketMap struct {
 	named map[string]string
 	only  *upstream.Client
 	gone  map[string]bool
+	// far are buckets of other stores.
+	far map[string]*upstream.Client
 }
 
 func (m *bucketMap) Bucket(name string) (*upstream.Client, string, error) {
 	if m.gone[name] {
 		return nil, "", ErrNoSuchBucket
+	}
+	if c := m.far[name]; c != nil {
+		return c, name, nil
 	}
 	if to, ok := m.named[name]; ok {
 		return m.only, to, nil

@@ -85,12 +85,13 @@ func (rq *request) meant(name string) bool {
 	case "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer",
 		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Mfa", "X-Amz-Sdk-Checksum-Algorithm":
 		return false
-	case "X-Amz-Checksum-Type":
+	case "X-Amz-Checksum-Type", "X-Amz-Checksum-Algorithm":
 		return true
 	}
 	switch {
 	case strings.HasPrefix(name, "X-Amz-Checksum-"):
-		return false
+		// Of the whole object where the body is a list of its parts.
+		return rq.op.name == "CompleteMultipartUpload"
 	case strings.HasPrefix(name, "X-Amz-"):
 		return true
 	}

@@ -174,6 +174,60 @@ func listObjects(rq *request) error {
 	return rq.document(x)
 }
 
+// listVersions lists a bucket with a guard as one that never had versioning: each
+// object once.
+func listVersions(rq *request) error {
+	q, err := rq.listQuery()
+	if err != nil {
+		return err
+	}
+	q.owner = true
+	after, version := rq.param("key-marker"), rq.param("version-id-marker")
+	switch {
+	case after == "" && version != "":
+		return invalid("A version-id marker cannot be specified without a key marker.")
+	case version != "" && version != nullVersion:
+		return invalid("Invalid version id specified")
+	case after != "":
+		q.From = after + "\x00"
+	}
+	if err := rq.fencedList(q.Prefix); err != nil {
+		return err
+	}
+	var entries []guarded.Entry
+	var more bool
+	if q.limit > 0 {
+		if entries, _, more, err = rq.s.lister.List(rq.ctx, rq.list, q.ListQuery); err != nil {
+			return err
+		}
+	}
+	x := newXML()
+	defer x.free()
+	x.root("ListVersionsResult")
+	x.text("Name", q.Bucket)
+	x.name("Prefix", q.Prefix, q.encode)
+	x.name("KeyMarker", after, q.encode)
+	x.text("VersionIdMarker", version)
+	if more && len(entries) > 0 {
+		last := &entries[len(entries)-1]
+		x.name("NextKeyMarker", last.Key, q.encode)
+		if !last.Prefix {
+			x.text("NextVersionIdMarker", nullVersion)
+		}
+	}
+	x.number("MaxKeys", int64(q.limit))
+	if q.Delimiter != "" {
+		x.name("Delimiter", q.Delimiter, q.encode)
+	}
+	if q.encode {
+		x.text("EncodingType", "url")
+	}
+	x.flag("IsTruncated", more)
+	x.entries("Version", entries, &q)
+	x.close("ListVersionsResult")
+	return rq.document(x)
+}
+
 // name writes a name of a list, encoded where the client asked for it.
 func (x *xmlWriter) name(element, s string, encode bool) {
 	if encode {
@@ -217,9 +271,15 @@ func (x *xmlWriter) list(q *listQuery, entries []guarded.Entry, next string, mor
 		// which is the same.
 		x.name("NextMarker", entries[len(entries)-1].Key, q.encode)
 	}
+	x.entries("Contents", entries, q)
+	x.close(root)
+}
+
+// entries writes keys as elements of a name, then the common prefixes.
+func (x *xmlWriter) entries(element string, entries []guarded.Entry, q *listQuery) {
 	for i := range entries {
 		if e := &entries[i]; !e.Prefix {
-			x.entry(e, q)
+			x.entry(element, e, q)
 		}
 	}
 	for i := range entries {
@@ -229,12 +289,15 @@ func (x *xmlWriter) list(q *listQuery, entries []guarded.Entry, next string, mor
 			x.close("CommonPrefixes")
 		}
 	}
-	x.close(root)
 }
 
-func (x *xmlWriter) entry(e *guarded.Entry, q *listQuery) {
-	x.open("Contents")
+func (x *xmlWriter) entry(element string, e *guarded.Entry, q *listQuery) {
+	x.open(element)
 	x.name("Key", e.Key, q.encode)
+	if element == "Version" {
+		x.text("VersionId", nullVersion)
+		x.flag("IsLatest", true)
+	}
 	x.when("LastModified", e.Modified)
 	x.etag(e.ETag)
 	for _, a := range checksumNames {
@@ -259,7 +322,7 @@ func (x *xmlWriter) entry(e *guarded.Entry, q *listQuery) {
 		class = "STANDARD"
 	}
 	x.text("StorageClass", class)
-	x.close("Contents")
+	x.close(element)
 }
 
 // checksumNames are the algorithms in the order of their elements.

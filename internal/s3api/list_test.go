@@ -63,17 +63,22 @@ func TestErrorsOfTheRoomsBelow(t *testing.T) {
 	t.Parallel()
 	rq := &request{}
 	for err, want := range map[error]string{
-		guarded.ErrStore:           "503 ServiceUnavailable",
-		guarded.ErrGuardGone:       "503 SlowDown",
-		guarded.ErrOtherToken:      "400 InvalidFencingToken",
-		guarded.ErrOtherStore:      "501 NotImplemented",
-		guarded.ErrTooLarge:        "400 EntityTooLarge",
-		guarded.ErrLostBytes:       "500 InternalError",
-		object.ErrNoSuchUpload:     "404 NoSuchUpload",
-		object.ErrInvalidPart:      "400 InvalidPart",
-		object.ErrInvalidPartOrder: "400 InvalidPartOrder",
-		object.ErrPartTooSmall:     "400 EntityTooSmall",
-		ErrNoSuchBucket:            "404 NoSuchBucket",
+		guarded.ErrStore:            "503 ServiceUnavailable",
+		guarded.ErrGuardGone:        "503 SlowDown",
+		guarded.ErrOtherToken:       "400 InvalidFencingToken",
+		guarded.ErrPartsUnknown:     "501 NotImplemented",
+		guarded.ErrTooLarge:         "400 EntityTooLarge",
+		guarded.ErrLostBytes:        "500 InternalError",
+		guarded.ErrDamaged:          "500 InternalError",
+		object.ErrNoSuchUpload:      "404 NoSuchUpload",
+		object.ErrInvalidPart:       "400 InvalidPart",
+		object.ErrInvalidPartOrder:  "400 InvalidPartOrder",
+		object.ErrPartTooSmall:      "400 EntityTooSmall",
+		object.ErrInvalidPartNumber: "416 InvalidPartNumber",
+		object.ErrBadDigest:         "400 BadDigest",
+		object.ErrChecksumType:      "400 InvalidRequest",
+		object.ErrObjectSize:        "400 InvalidRequest",
+		ErrNoSuchBucket:             "404 NoSuchBucket",
 		&upstream.Error{Outcome: upstream.NotSent, Err: errors.New("no route")}: "503 ServiceUnavailable",
 	} {
 		e := rq.answerTo(errors.Join(errors.New("while writing"), err))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
@@ -34,25 +35,16 @@ func createUpload(rq *request) error {
 	if c.Attributes, c.Store, err = rq.attributes(); err != nil {
 		return err
 	}
-	algorithm := strings.ToUpper(first(rq.r.Header["X-Amz-Checksum-Algorithm"]))
-	if algorithm != "" && sigv4.Algorithm(algorithm).Size() == 0 {
-		return notImplemented("the checksum algorithm %q is not supported", shorten(algorithm))
-	}
-	switch kind := strings.ToUpper(first(rq.r.Header["X-Amz-Checksum-Type"])); kind {
-	case "", "FULL_OBJECT", "COMPOSITE":
-		c.ChecksumType = kind
-	default:
-		return invalid("x-amz-checksum-type is %q; it must be FULL_OBJECT or COMPOSITE", shorten(kind))
+	if c.Algorithm, c.ChecksumType, err = uploadChecksum(rq.r.Header); err != nil {
+		return err
 	}
 	id, err := rq.writer().CreateUpload(rq.ctx, c)
 	if err != nil {
 		return err
 	}
 	h := rq.w.Header()
-	if algorithm != "" {
-		h["X-Amz-Checksum-Algorithm"] = []string{algorithm}
-	}
-	if c.ChecksumType != "" {
+	if c.Algorithm != "" {
+		h["X-Amz-Checksum-Algorithm"] = []string{c.Algorithm}
 		h["X-Amz-Checksum-Type"] = []string{c.ChecksumType}
 	}
 	x := newXML()
@@ -63,6 +55,28 @@ func createUpload(rq *request) error {
 	x.text("UploadId", id)
 	x.close("InitiateMultipartUploadResult")
 	return rq.document(x)
+}
+
+// uploadChecksum reads which checksum an upload's object shall have. Source: Amazon
+// S3 API Reference, CreateMultipartUpload.
+func uploadChecksum(h http.Header) (algorithm, kind string, err error) {
+	algorithm, kind = strings.ToUpper(first(h["X-Amz-Checksum-Algorithm"])), strings.ToUpper(first(h["X-Amz-Checksum-Type"]))
+	switch {
+	case algorithm != "" && !checksum.Kept(algorithm):
+		return "", "", notImplemented("the checksum algorithm %q is not kept with objects; use one of %s", shorten(algorithm), strings.Join(checksumNames, ", "))
+	case kind != "" && kind != checksum.FullObject && kind != checksum.Composite:
+		return "", "", invalid("x-amz-checksum-type is %q; it must be FULL_OBJECT or COMPOSITE", shorten(kind))
+	case kind != "" && algorithm == "":
+		return "", "", fail(http.StatusBadRequest, "InvalidRequest", "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")
+	case algorithm == "":
+		return "", "", nil
+	case kind == "":
+		kind = checksum.DefaultType(algorithm)
+	}
+	if !checksum.Possible(algorithm, kind) {
+		return "", "", fail(http.StatusBadRequest, "InvalidRequest", "The %s checksum type cannot be used with the %s checksum algorithm.", kind, strings.ToLower(algorithm))
+	}
+	return algorithm, kind, nil
 }
 
 func uploadPart(rq *request) error {
@@ -79,14 +93,19 @@ func uploadPart(rq *request) error {
 		return err
 	}
 	p.Body, p.Size, p.Checksums, p.Verified = meter{b, rq}, b.Length(), clientSums(b), trailerSums(b)
+	if c, ok := b.Client(); ok {
+		p.Algorithm = string(c.Algorithm)
+	}
+	p.ContentMD5 = first(rq.r.Header["Content-Md5"])
 	if p.Size < 0 {
-		// Its length is wanted before its bytes.
+		// Its length is wanted before its bytes; its MD5 then comes with it.
+		b.Compute(sigv4.MD5)
 		body, err := rq.spool(b, false)
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		p.Body, p.Size = body, body.length
+		p.Body, p.Size, p.ContentMD5 = body, body.length, first(rq.r.Header["Content-Md5"])
 	}
 	info, err := rq.writer().UploadPart(rq.ctx, p)
 	if err != nil {
@@ -113,14 +132,10 @@ type completeXML struct {
 }
 
 func completeUpload(rq *request) error {
-	h := rq.r.Header
-	for name := range h {
-		// What only the whole object's bytes could prove is refused, not believed.
-		if name == "X-Amz-Mp-Object-Size" || strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Type" {
-			return notImplemented("the header %s on CompleteMultipartUpload is not available in a guarded scope; leave it out", strings.ToLower(name))
-		}
-	}
 	c := &guarded.Complete{UploadRef: rq.upload()}
+	if err := rq.wholeObject(c); err != nil {
+		return err
+	}
 	var err error
 	if c.Conditions, err = rq.writeConditions(); err != nil {
 		return err
@@ -148,6 +163,37 @@ func completeUpload(rq *request) error {
 	x.some("ChecksumType", info.ChecksumType)
 	x.close("CompleteMultipartUploadResult")
 	return rq.document(x)
+}
+
+// wholeObject reads what a Complete's headers say of the object: its size, its
+// checksum and how that is made.
+func (rq *request) wholeObject(c *guarded.Complete) error {
+	h := rq.r.Header
+	if v := first(h["X-Amz-Mp-Object-Size"]); v != "" {
+		n, err := parseSize(v)
+		if err != nil {
+			return invalid("x-amz-mp-object-size is %q; it must be a number of bytes", shorten(v))
+		}
+		c.Size = &n
+	}
+	for name, values := range h {
+		suffix, ok := strings.CutPrefix(name, "X-Amz-Checksum-")
+		algorithm := strings.ToUpper(suffix)
+		switch {
+		case !ok || algorithm == "ALGORITHM":
+		case algorithm == "TYPE":
+			if c.ChecksumType = strings.ToUpper(values[0]); c.ChecksumType != checksum.FullObject && c.ChecksumType != checksum.Composite {
+				return invalid("x-amz-checksum-type is %q; it must be FULL_OBJECT or COMPOSITE", shorten(values[0]))
+			}
+		case !checksum.Kept(algorithm):
+			return notImplemented("the header %s is not available in a guarded scope: no object keeps that checksum; leave it out", strings.ToLower(name))
+		case c.Checksums != nil || len(values) > 1:
+			return fail(http.StatusBadRequest, "InvalidRequest", "Expecting a single x-amz-checksum- header.")
+		default:
+			c.Checksums = map[string]string{algorithm: values[0]}
+		}
+	}
+	return nil
 }
 
 // parseParts reads the parts of a Complete. Their order is judged with them.
@@ -205,10 +251,11 @@ func listParts(rq *request) error {
 		}
 	}
 	u := rq.upload()
-	parts, more, err := rq.writer().ListParts(rq.ctx, &u, after, max(limit, 1))
+	page, err := rq.writer().ListParts(rq.ctx, &u, after, max(limit, 1))
 	if err != nil {
 		return err
 	}
+	parts, more := page.Parts, page.More
 	if limit == 0 {
 		parts, more = nil, false
 	}
@@ -227,6 +274,8 @@ func listParts(rq *request) error {
 	}
 	x.number("MaxParts", int64(limit))
 	x.flag("IsTruncated", more)
+	x.some("ChecksumAlgorithm", page.Algorithm)
+	x.some("ChecksumType", page.ChecksumType)
 	for _, p := range parts {
 		x.open("Part")
 		x.number("PartNumber", int64(p.Number))
@@ -288,6 +337,8 @@ func listUploads(rq *request) error {
 		rq.owner(x, "Owner")
 		x.text("StorageClass", "STANDARD")
 		x.when("Initiated", u.Initiated.UTC().Truncate(time.Millisecond))
+		x.some("ChecksumAlgorithm", u.Algorithm)
+		x.some("ChecksumType", u.ChecksumType)
 		x.close("Upload")
 	}
 	for _, p := range page.prefixes {

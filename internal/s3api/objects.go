@@ -3,6 +3,7 @@ package s3api
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func putObject(rq *request) error {
 	if err != nil {
 		return err
 	}
-	p.Body, p.Size = meter{b, rq}, b.Length()
+	p.Body, p.Size, p.ContentMD5 = meter{b, rq}, b.Length(), first(rq.r.Header["Content-Md5"])
 	if p.Checksums = clientSums(b); p.Checksums != nil {
 		p.ChecksumType = "FULL_OBJECT"
 	}
@@ -80,44 +81,80 @@ func deleteObject(rq *request) error {
 	return rq.noContent()
 }
 
+// errNothing ends the opening of an object of which no byte was asked for.
+var errNothing = errors.New("an empty part was asked for")
+
 // getObject reads an object of a scope.
 func getObject(rq *request) error {
+	if err := refuseReadKeys(rq.r.Header); err != nil {
+		return err
+	}
 	cond := rq.readConditions()
-	var rng *guarded.Range
-	info, body, err := rq.s.reader.Get(rq.ctx, rq.side, rq.ref(), func(info object.Info) (*guarded.Range, error) {
+	var chosen slice
+	info, body, err := rq.s.reader.Get(rq.ctx, rq.side, rq.ref(), func(info object.Info, part func(int) (object.Part, error)) (*guarded.Range, error) {
 		if err := cond.CheckRead(&info); err != nil {
 			return nil, rq.withEntity(err, &info)
 		}
 		var err error
-		rng, err = rq.chooseRange(&info)
-		return rng, err
+		if chosen, err = rq.choose(&info, part); err == nil && chosen.empty() && info.Size > 0 {
+			err = errNothing
+		}
+		return chosen.rng, err
 	})
+	if errors.Is(err, errNothing) {
+		body, err = http.NoBody, nil
+	}
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	status, err := rq.objectHeaders(&info, rng)
+	if chosen.rng == nil && !chosen.empty() {
+		body = held(body, &info)
+	}
+	status, err := rq.objectHeaders(&info, chosen)
 	if err != nil {
 		return err
 	}
 	rq.status(status)
-	return rq.stream(body)
+	err = rq.stream(body)
+	if errors.Is(err, guarded.ErrDamaged) {
+		// Nobody hears of it but by a cut connection.
+		rq.s.log.LogAttrs(rq.ctx, slog.LevelError, "object damaged in the store or on the way from it", slog.String("request_id", rq.record.RequestID),
+			slog.String("object", rq.ref().String()), slog.Any("error", err))
+	}
+	return err
 }
 
 func headObject(rq *request) error {
+	if err := refuseReadKeys(rq.r.Header); err != nil {
+		return err
+	}
 	cond := rq.readConditions()
-	info, err := rq.s.reader.Stat(rq.ctx, rq.side, rq.ref())
+	n, _ := strconv.Atoi(rq.param("partNumber"))
+	var info object.Info
+	var parts []object.Part
+	var err error
+	if n > 0 {
+		info, parts, err = rq.s.reader.Parts(rq.ctx, rq.side, rq.ref(), n-1, 1)
+	} else {
+		info, err = rq.s.reader.Stat(rq.ctx, rq.side, rq.ref())
+	}
 	if err != nil {
 		return err
 	}
 	if err := cond.CheckRead(&info); err != nil {
 		return rq.withEntity(err, &info)
 	}
-	rng, err := rq.chooseRange(&info)
+	chosen, err := rq.choose(&info, func(int) (object.Part, error) {
+		if len(parts) == 0 {
+			return object.Part{}, guarded.ErrPartsUnknown
+		}
+		return parts[0], nil
+	})
 	if err != nil {
 		return err
 	}
-	status, err := rq.objectHeaders(&info, rng)
+	status, err := rq.objectHeaders(&info, chosen)
 	if err != nil {
 		return err
 	}
@@ -136,32 +173,54 @@ func (rq *request) withEntity(err error, info *object.Info) error {
 	}}
 }
 
-// chooseRange picks what a GET or HEAD answers; nil is the whole object.
-func (rq *request) chooseRange(info *object.Info) (*guarded.Range, error) {
+// slice is what of an object a GET or HEAD answers: all of it (the zero value), a
+// range, or a part, which is a range unless it is empty or the whole.
+type slice struct {
+	rng  *guarded.Range
+	part *object.Part
+}
+
+func (s *slice) empty() bool { return s.part != nil && s.part.Size == 0 }
+
+// choose picks what a GET or HEAD answers.
+func (rq *request) choose(info *object.Info, find func(n int) (object.Part, error)) (slice, error) {
 	h := rq.r.Header
-	if v := rq.param("partNumber"); v != "" {
-		n, err := strconv.Atoi(v)
+	if rq.has("partNumber") {
+		n, err := rq.partNumber()
 		switch {
-		case err != nil || n < 1 || n > maxPart:
-			return nil, invalid("partNumber is %q; it must be from 1 to %d", shorten(v), maxPart)
+		case err != nil:
+			return slice{}, err
 		case len(h["Range"]) > 0:
-			return nil, fail(http.StatusBadRequest, "InvalidRequest", "Cannot specify both Range header and partNumber query parameter.")
-		case info.Parts > 1:
-			return nil, notImplemented("reading by partNumber an object of several parts is not available in a guarded scope; use Range")
-		case n > 1:
-			return nil, rq.noRange(info)
+			return slice{}, fail(http.StatusBadRequest, "InvalidRequest", "Cannot specify both Range header and partNumber query parameter.")
+		case n > max(info.Parts, 1):
+			return slice{}, noPart(info, n)
+		case info.Parts == 0:
+			return slice{part: &object.Part{Number: 1, Size: info.Size}}, nil
 		}
-		return nil, nil
+		p, err := find(n)
+		if err != nil {
+			return slice{}, err
+		}
+		if p.Size == 0 {
+			return slice{part: &p}, nil
+		}
+		return slice{&guarded.Range{Offset: p.Start, Length: p.Size}, &p}, nil
 	}
 	r := h["Range"]
 	if len(r) != 1 || !rq.ifRange(info) {
-		return nil, nil
+		return slice{}, nil
 	}
 	rng, ok := parseRange(r[0], info.Size)
 	if !ok {
-		return nil, rq.noRange(info)
+		return slice{}, rq.noRange(info)
 	}
-	return rng, nil
+	return slice{rng: rng}, nil
+}
+
+// noPart is the 416 of a part that the object does not have.
+func noPart(info *object.Info, n int) error {
+	return &apiError{status: http.StatusRequestedRangeNotSatisfiable, code: "InvalidPartNumber", message: "The requested partnumber is not satisfiable.",
+		fields: []string{"PartNumberRequested", strconv.Itoa(n), "ActualPartCount", strconv.Itoa(max(info.Parts, 1))}, cause: object.ErrInvalidPartNumber}
 }
 
 // noRange is the 416 that says how long the object is.
@@ -235,7 +294,7 @@ var overrides = []struct{ param, header string }{
 }
 
 // objectHeaders writes what GET and HEAD say of an object.
-func (rq *request) objectHeaders(info *object.Info, rng *guarded.Range) (status int, err error) {
+func (rq *request) objectHeaders(info *object.Info, of slice) (status int, err error) {
 	h := rq.w.Header()
 	h["Content-Type"] = []string{"binary/octet-stream"}
 	for name, v := range info.Headers {
@@ -250,8 +309,8 @@ func (rq *request) objectHeaders(info *object.Info, rng *guarded.Range) (status 
 	if len(info.Tags) > 0 {
 		h["X-Amz-Tagging-Count"] = []string{strconv.Itoa(len(info.Tags))}
 	}
-	if rng == nil && strings.EqualFold(first(rq.r.Header["X-Amz-Checksum-Mode"]), "ENABLED") {
-		sumHeaders(h, info.Checksums, info.ChecksumType)
+	if strings.EqualFold(first(rq.r.Header["X-Amz-Checksum-Mode"]), "ENABLED") {
+		rq.sums(info, of)
 	}
 	for _, p := range rq.signed.Params {
 		if !strings.HasPrefix(p.Name, "response-") {
@@ -269,21 +328,36 @@ func (rq *request) objectHeaders(info *object.Info, rng *guarded.Range) (status 
 	}
 	rq.fencedHeaders()
 	size, status := info.Size, http.StatusOK
-	switch {
-	case rng != nil:
-		size, status = rng.Length, http.StatusPartialContent
-		h["Content-Range"] = []string{fmt.Sprintf("bytes %d-%d/%d", rng.Offset, rng.Offset+rng.Length-1, info.Size)}
-	case rq.has("partNumber"):
-		status = http.StatusPartialContent
-		if info.Size > 0 {
-			h["Content-Range"] = []string{fmt.Sprintf("bytes 0-%d/%d", info.Size-1, info.Size)}
-		}
+	if of.part != nil {
+		size, status = of.part.Size, http.StatusPartialContent
 		if info.Parts > 0 {
 			h["X-Amz-Mp-Parts-Count"] = []string{strconv.Itoa(info.Parts)}
 		}
+		if size > 0 {
+			h["Content-Range"] = []string{fmt.Sprintf("bytes %d-%d/%d", of.part.Start, of.part.Start+size-1, info.Size)}
+		}
+	} else if rng := of.rng; rng != nil {
+		size, status = rng.Length, http.StatusPartialContent
+		h["Content-Range"] = []string{fmt.Sprintf("bytes %d-%d/%d", rng.Offset, rng.Offset+rng.Length-1, info.Size)}
 	}
 	h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
 	return status, nil
+}
+
+// sums tells the checksums of what is answered, where they are known: those of the
+// object with all of it, that of a part with the part.
+func (rq *request) sums(info *object.Info, of slice) {
+	h := rq.w.Header()
+	switch {
+	case of.part != nil && info.Parts > 0:
+		for algorithm := range info.Checksums {
+			if of.part.Checksum != "" {
+				sumHeaders(h, map[string]string{algorithm: of.part.Checksum}, info.ChecksumType)
+			}
+		}
+	case of.rng == nil:
+		sumHeaders(h, info.Checksums, info.ChecksumType)
+	}
 }
 
 var acceptRanges = []string{"bytes"}

@@ -340,7 +340,11 @@ func (rq *request) serveObject() error {
 			return object.ErrNoSuchKey
 		}
 		if rq.has("versionId") {
-			return notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", rq.bucket)
+			if err := onlyVersion(rq.param("versionId")); err != nil {
+				return err
+			}
+			// It names the object, whatever versions the store keeps.
+			rq.signed.Params = slices.DeleteFunc(slices.Clone(rq.signed.Params), func(p sigv4.Param) bool { return p.Name == "versionId" })
 		}
 	}
 	g, sc, ok := rq.list.Find(rq.bucket, rq.key)
@@ -372,6 +376,17 @@ func (rq *request) serveObject() error {
 		}
 	}
 	return o.guarded(rq)
+}
+
+// nullVersion is the version of every object in a bucket with a guard, which shows
+// itself as one that never had versioning.
+const nullVersion = "null"
+
+func onlyVersion(id string) error {
+	if id == nullVersion {
+		return nil
+	}
+	return fail(http.StatusNotFound, "NoSuchVersion", "The specified version does not exist: the bucket has a guard, and so no versions but null.")
 }
 
 // enter prepares an operation in a scope and refuses a token that is known to

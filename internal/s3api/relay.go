@@ -165,6 +165,9 @@ func (rq *request) exchange(q *upstream.Request) error {
 			return err
 		}
 	}
+	if err := rq.asSent(resp); err != nil {
+		return err
+	}
 	return rq.relay(resp)
 }
 

@@ -116,7 +116,9 @@ func TestTokenCarriers(t *testing.T) {
 		"dotted key read":                {call{method: "GET", target: "/data/jobs/./k"}, 404, "NoSuchKey"},
 		"reserved":                       {call{target: "/data/.s3fence/k"}, 403, "AccessDenied"},
 		"reserved read":                  {call{method: "GET", target: "/data/.s3fence/k"}, 404, "NoSuchKey"},
-		"version":                        {call{method: "GET", target: "/data/jobs/a/k?versionId=1"}, 501, "NotImplemented"},
+		"version":                        {call{method: "GET", target: "/data/jobs/a/k?versionId=1"}, 404, "NoSuchVersion"},
+		"version to delete":              {call{method: "DELETE", target: "/data/jobs/a/k?versionId=1", header: tokenIs("34")}, 404, "NoSuchVersion"},
+		"the null version":               {call{method: "GET", target: "/data/jobs/a/absent?versionId=null"}, 404, "NoSuchKey"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.call

@@ -49,7 +49,7 @@ func newEmbedded(t *testing.T, buckets ...string) *upstream.Client {
 }
 
 // newSealed is newGuarded over package sealed and the reference state.
-func newSealed(t *testing.T) *bench {
+func newSealed(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
 	st := memory.New()
 	transact := func(tx *state.Tx) {
@@ -79,6 +79,9 @@ func newSealed(t *testing.T) *bench {
 	raise("s3://data/jobs/b/", 40)
 	store := newEmbedded(t, "data", "plain")
 	b := newBench(t, store, nil, func(o *Options) {
+		for _, f := range change {
+			f(o)
+		}
 		list := guards.NewList(st, uuid.New(), testLease, guards.ListOptions{})
 		if err := list.Refresh(t.Context()); err != nil {
 			t.Fatal(err)

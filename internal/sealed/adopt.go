@@ -83,14 +83,14 @@ func (s *Store) adoptOne(ctx context.Context, client *upstream.Client, bucket st
 	if v.Objects[ref] != nil {
 		return nil
 	}
-	head, err := client.HeadObject(ctx, bucket, ref.Key, nil)
+	head, err := client.HeadObject(ctx, bucket, ref.Key, withChecksums)
 	if upstream.NotFound(err) {
 		return nil // deleted by somebody who may
 	}
 	if err != nil {
 		return storeError("looking at it", err)
 	}
-	src := &found{plain: true, info: plainInfo(ref, head), at: upstream.Source{Bucket: bucket, Key: ref.Key, IfMatch: head.ETag}}
+	src := &found{client: client, plain: true, info: plainInfo(ref, head), at: upstream.Source{Bucket: bucket, Key: ref.Key, IfMatch: head.ETag}}
 	if src.info.Tags, err = plainTags(ctx, client, src.at); err != nil {
 		return err
 	}

@@ -75,8 +75,8 @@ func BenchmarkCommitHotScope(b *testing.B) {
 		for i := 0; pb.Next(); i++ {
 			nm := s.names.fresh(op.Scope, 1, state.NewID())
 			_, err := s.commitObject(&op, "PutObject", object.Conditions{}, object.Info{
-				Ref: object.Ref{Bucket: "data", Key: fmt.Sprintf("jobs/%d/%d", id, i%1000)}, Size: 4096, ETag: "d41d8cd98f00b204e9800998ecf8427e",
-			}, nm, nil)
+				Ref: object.Ref{Bucket: "data", Key: fmt.Sprintf("jobs/%d/%d", id, i%1000)},
+			}, stored{name: nm, size: 4096, etag: "d41d8cd98f00b204e9800998ecf8427e"}, nil)
 			if err != nil {
 				b.Error(err)
 				return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -27,9 +28,12 @@ const (
 
 // found is the source of a copy: bytes in the store and what they are.
 type found struct {
-	at    upstream.Source
-	info  object.Info
-	plain bool
+	client *upstream.Client // of the store that has it
+	at     upstream.Source
+	info   object.Info
+	plain  bool
+	// encrypted: its ETag is no digest of its bytes, whatever it looks like.
+	encrypted bool
 	// attempt is the id of a sealed source's bytes, op the read that found it.
 	attempt uuid.UUID
 	op      *guarded.Op
@@ -37,24 +41,21 @@ type found struct {
 
 // source finds what a copy reads, admits the read and evaluates the source
 // conditions.
-func (s *Store) source(ctx context.Context, src *guarded.Source, to *upstream.Client) (*found, error) {
+func (s *Store) source(ctx context.Context, src *guarded.Source) (*found, error) {
 	client, bucket, err := s.buckets.Bucket(src.Bucket)
 	if err != nil {
 		return nil, err
 	}
-	if client != to {
-		return nil, fmt.Errorf("%w (%s)", guarded.ErrOtherStore, src.Ref)
-	}
-	f := &found{plain: src.Guard == nil}
+	f := &found{client: client, plain: src.Guard == nil}
 	if f.plain {
-		head, err := client.HeadObject(ctx, bucket, src.Key, nil)
+		head, err := client.HeadObject(ctx, bucket, src.Key, withChecksums)
 		if upstream.NotFound(err) {
 			return nil, object.ErrNoSuchKey
 		}
 		if err != nil {
 			return nil, storeError("looking at the copy's source", err)
 		}
-		f.info = plainInfo(src.Ref, head)
+		f.info, f.encrypted = plainInfo(src.Ref, head), upstream.Encrypted(head.Header)
 		f.at = upstream.Source{Bucket: bucket, Key: src.Key, IfMatch: head.ETag}
 	} else {
 		o, err := s.resolve(ctx, &src.Op, src.Ref)
@@ -104,7 +105,7 @@ func (s *Store) makeCopy(ctx context.Context, client *upstream.Client, bucket st
 	if err := c.Conditions.CheckWrite(infoOf(v.Objects[c.Ref])); err != nil && c.RetryID == "" && c.Named == nil {
 		return object.Info{}, err
 	}
-	src, err := s.source(ctx, &c.Source, client)
+	src, err := s.source(ctx, &c.Source)
 	if err != nil {
 		return object.Info{}, err
 	}
@@ -116,23 +117,29 @@ func (s *Store) makeCopy(ctx context.Context, client *upstream.Client, bucket st
 	if c.ReplaceTags {
 		attrs.Tags = c.Tags
 	} else if src.plain {
-		if attrs.Tags, err = plainTags(ctx, client, src.at); err != nil {
+		if attrs.Tags, err = plainTags(ctx, src.client, src.at); err != nil {
 			return object.Info{}, err
 		}
 	}
+	// A copy is one piece, whatever its source was made of (S3 has it so), and what
+	// was summed part by part says nothing of it.
+	attrs.Parts = 0
+	if attrs.ChecksumType == checksum.Composite {
+		attrs.Checksums, attrs.ChecksumType = nil, ""
+	}
 	pause.At(pause.BeforeUpload)
 	nm := s.names.fresh(c.Scope, row.Epoch, state.NewID())
-	etag, err := s.copyBytes(ctx, client, bucket, src, nm, physicalHeader(&c.Op, c.Ref, &attrs, c.Store, nm))
+	st := stored{name: nm, size: src.info.Size}
+	if src.client == client && (c.Checksum == "" || attrs.Checksums[c.Checksum] != "") {
+		st.etag, err = s.copyBytes(ctx, client, bucket, src, nm, physicalHeader(&c.Op, c.Ref, &attrs, c.Store, nm))
+	} else {
+		st, err = s.relayObject(ctx, client, bucket, src, c, &attrs, nm)
+	}
 	if err != nil {
 		return object.Info{}, err
 	}
 	pause.At(pause.AfterUpload)
-	if !strings.Contains(etag, "-") {
-		attrs.Parts = 0
-	}
-	info, err := s.commitObject(&c.Op, "CopyObject", c.Conditions, object.Info{
-		Ref: c.Ref, Size: src.info.Size, ETag: etag, Attributes: attrs,
-	}, nm, nil)
+	info, err := s.commitObject(&c.Op, "CopyObject", c.Conditions, object.Info{Ref: c.Ref, Attributes: attrs}, st, nil)
 	if errors.Is(err, errOldName) {
 		return object.Info{}, fmt.Errorf("%w: the copy took longer than the longest upload allowed (%s)", state.ErrBusy, s.opts.LongestUpload)
 	}
@@ -179,6 +186,29 @@ func (s *Store) copyPieces(ctx context.Context, client *upstream.Client, bucket 
 	return s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, src.info.Size)
 }
 
+// withChecksums asks for an object's checksums; a store that knows none, or has
+// another word for it, says nothing of them.
+var withChecksums = http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
+
+// plainChecksums are the checksums of all bytes that a store says an object has.
+// Composite ones are of parts that a copy does not have.
+func plainChecksums(h http.Header) map[string]string {
+	if kind := h.Get("X-Amz-Checksum-Type"); kind != "" && kind != checksum.FullObject {
+		return nil
+	}
+	var sums map[string]string
+	for name := range h {
+		algorithm, ok := strings.CutPrefix(strings.ToUpper(name), "X-AMZ-CHECKSUM-")
+		if v := h.Get(name); ok && checksum.Kept(algorithm) && v != "" && !strings.Contains(v, "-") {
+			if sums == nil {
+				sums = map[string]string{}
+			}
+			sums[algorithm] = v
+		}
+	}
+	return sums
+}
+
 // systemHeaders are the headers of an object that are the client's own.
 var systemHeaders = []string{
 	"Content-Type", "Cache-Control", "Content-Disposition", "Content-Encoding",
@@ -188,6 +218,9 @@ var systemHeaders = []string{
 // plainInfo describes an object of the store as its HEAD does.
 func plainInfo(ref object.Ref, head *upstream.Info) object.Info {
 	i := object.Info{Ref: ref, Size: head.Size, ETag: head.ETag, Modified: head.LastModified}
+	if i.Checksums = plainChecksums(head.Header); i.Checksums != nil {
+		i.ChecksumType = checksum.FullObject
+	}
 	for _, k := range systemHeaders {
 		if v := head.Header.Get(k); v != "" {
 			if i.Headers == nil {

@@ -65,6 +65,20 @@ func itemID(op *guarded.Op, item *guarded.DeleteItem) *state.RetryID {
 	return &id
 }
 
+// Admit judges a write that changes nothing; see [guarded.Writer].
+func (s *Store) Admit(_ context.Context, op *guarded.Op, ref object.Ref) error {
+	o := s.operation(op, fence.Write, ref)
+	o.answer = func() result { return result{} }
+	o.replay = func(*result) {}
+	o.apply = func(v *state.View, _ *state.Scope, _ *state.Changes) error {
+		if v.Objects[ref] == nil {
+			return object.ErrNoSuchKey
+		}
+		return nil
+	}
+	return s.commits.do(o)
+}
+
 // SetTags replaces the tags of an object in its row.
 func (s *Store) SetTags(_ context.Context, t *guarded.Tagging) error {
 	o := s.operation(&t.Op, fence.Write, t.Ref)

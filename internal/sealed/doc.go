@@ -21,6 +21,11 @@
 // refused there. Nothing depends on clocks, and nothing on the store beyond "a
 // new key can be read once its PUT was answered".
 //
+// The parts of uploads, their sizes and checksums, are rows of the state
+// (parts.go). They belong to an attempt, as the bytes do: what a read is told of
+// parts is of the very bytes that its row names. What no store can copy by itself
+// passes through here and is compared (relay.go).
+//
 // # Reads
 //
 // Each read resolves the key through its row, in one snapshot taken after the

@@ -151,7 +151,7 @@ func (p *proxy) mustTake(scope string) fence.Token {
 
 // see reads a key and returns the object; it may run in any goroutine.
 func (p *proxy) see(op guarded.Op, ref object.Ref) (string, error) {
-	_, body, err := p.Get(context.WithoutCancel(p.t.Context()), op, ref, func(object.Info) (*guarded.Range, error) { return nil, nil })
+	_, body, err := p.Get(context.WithoutCancel(p.t.Context()), op, ref, func(object.Info, func(int) (object.Part, error)) (*guarded.Range, error) { return nil, nil })
 	if err != nil {
 		return "", err
 	}

@@ -206,7 +206,7 @@ func TestReaderFrozenPastTheCollector(t *testing.T) {
 	_, err := w.a.Store.Put(t.Context(), &guarded.Put{Op: op, Ref: at(op), Body: strings.NewReader("one"), Size: 3})
 	require.NoError(t, err)
 	chosen := 0
-	_, body, err := w.a.Get(t.Context(), op, at(op), func(object.Info) (*guarded.Range, error) {
+	_, body, err := w.a.Get(t.Context(), op, at(op), func(object.Info, func(int) (object.Part, error)) (*guarded.Range, error) {
 		if chosen++; chosen == 1 {
 			_, err := w.b.Put(t.Context(), &guarded.Put{Op: op, Ref: at(op), Body: strings.NewReader("two"), Size: 3})
 			require.NoError(t, err)

@@ -63,8 +63,8 @@ func TestTakeoverUnderWriters(t *testing.T) {
 				}
 				before := fence.Token(granted.Load())
 				ref := object.Ref{Bucket: "data", Key: fmt.Sprintf("jobs/%d/%d", w, n%100)}
-				_, err := p.commitObject(&op, "PutObject", object.Conditions{}, object.Info{Ref: ref, Size: 4096, ETag: "d41d8cd98f00b204e9800998ecf8427e"},
-					p.names.fresh(op.Scope, 1, state.NewID()), nil)
+				_, err := p.commitObject(&op, "PutObject", object.Conditions{}, object.Info{Ref: ref},
+					stored{name: p.names.fresh(op.Scope, 1, state.NewID()), size: 4096, etag: "d41d8cd98f00b204e9800998ecf8427e"}, nil)
 				var no *fence.Refusal
 				switch {
 				case err == nil && op.Request.Token < before:

@@ -357,7 +357,7 @@ func (s *Store) ListUploads(ctx context.Context, guards *fence.Guards, bucket, p
 			return nil, false, err
 		}
 		for _, u := range rows {
-			all = append(all, guarded.UploadInfo{Ref: u.Ref, ID: u.ID, Initiated: u.Initiated, Creator: u.Creator})
+			all = append(all, guarded.UploadInfo{Ref: u.Ref, ID: u.ID, Initiated: u.Initiated, Creator: u.Creator, Algorithm: u.Algorithm, ChecksumType: u.ChecksumType})
 		}
 	}
 	key, id := afterKey, afterID

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -39,6 +40,9 @@ type stored struct {
 	size int64
 	// sums are the checksums that were verified with the body.
 	sums map[string]string
+	// parts are those that an upload joined; none for other bytes, and where they
+	// are not known.
+	parts []object.Part
 }
 
 // Put writes one object; see [guarded.Writer].
@@ -174,7 +178,7 @@ func (s *Store) putBuffered(ctx context.Context, client *upstream.Client, bucket
 		}
 		*idle = sameDigest(got.ETag, hex.EncodeToString(sum[:]))
 		pause.At(pause.AfterUpload)
-		info, err := s.commitPut(p, stored{nm, hex.EncodeToString(sum[:]), p.Size, sums})
+		info, err := s.commitPut(p, stored{name: nm, etag: hex.EncodeToString(sum[:]), size: p.Size, sums: sums})
 		if !errors.Is(err, errOldName) {
 			return info, err
 		}
@@ -188,7 +192,8 @@ func (s *Store) putBuffered(ctx context.Context, client *upstream.Client, bucket
 func (s *Store) stream(ctx context.Context, client *upstream.Client, bucket string, nm name, body io.Reader, p *guarded.Put) (stored, error) {
 	sum := md5.New() //nolint:gosec // see the import
 	got, err := client.PutObject(ctx, bucket, nm.Key, io.TeeReader(body, sum), p.Size, upstream.PutOptions{
-		Header: physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
+		Header:     physicalHeader(&p.Op, p.Ref, &p.Attributes, p.Store, nm),
+		ContentMD5: p.ContentMD5,
 	})
 	if err != nil {
 		return stored{}, storeError("storing the object's bytes", err)
@@ -203,21 +208,17 @@ func (s *Store) stream(ctx context.Context, client *upstream.Client, bucket stri
 			return stored{}, err
 		}
 	}
-	return stored{nm, etag, p.Size, verified(p.Checksums, p.Verified)}, nil
+	return stored{name: nm, etag: etag, size: p.Size, sums: verified(p.Checksums, p.Verified)}, nil
 }
 
 // compare compares what the store says it has with what was sent. A store that
 // encrypts, because it was asked to or always does, has ETags of its own kind,
 // which may look like digests.
 func compare(got *upstream.Stored, digest string, asked map[string]string) error {
-	if !isMD5(got.ETag) || sameDigest(got.ETag, digest) || len(asked) > 0 || encrypted(got.Header) {
+	if !isMD5(got.ETag) || sameDigest(got.ETag, digest) || len(asked) > 0 || upstream.Encrypted(got.Header) {
 		return nil
 	}
 	return fmt.Errorf("%w: it stored bytes with the digest %s instead of %s", guarded.ErrStore, got.ETag, digest)
-}
-
-func encrypted(h http.Header) bool {
-	return h.Get("X-Amz-Server-Side-Encryption") != "" || h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != ""
 }
 
 func (s *Store) checkSize(ctx context.Context, client *upstream.Client, bucket, key string, size int64) error {
@@ -313,16 +314,18 @@ func sameDigest(a, b string) bool { return strings.EqualFold(a, b) }
 func (s *Store) commitPut(p *guarded.Put, st stored) (object.Info, error) {
 	attrs := p.Attributes
 	if len(st.sums) > 0 {
-		attrs.Checksums, attrs.ChecksumType = st.sums, "FULL_OBJECT"
+		attrs.Checksums, attrs.ChecksumType = st.sums, checksum.FullObject
 	}
 	return s.commitObject(&p.Op, "PutObject", p.Conditions, object.Info{
-		Ref: p.Ref, Size: st.size, ETag: st.etag, Attributes: attrs,
-	}, st.name, nil)
+		Ref: p.Ref, Attributes: attrs,
+	}, st, nil)
 }
 
-// commitObject points a row at stored bytes. up is the upload that they came by,
+// commitObject points a row at stored bytes, whose size and ETag info gets. up is the upload that they came by,
 // nil for none; it is marked completed in the same transaction.
-func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions, info object.Info, nm name, up *state.Upload) (object.Info, error) {
+func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions, info object.Info, st stored, up *state.Upload) (object.Info, error) {
+	nm := st.name
+	info.Size, info.ETag = st.size, st.etag
 	o := s.operation(op, fence.Write, info.Ref)
 	o.retry = retryID(op, what, info.Ref, info.ETag)
 	if up != nil {
@@ -344,12 +347,15 @@ func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions
 		info.Modified = v.Now
 		if up != nil {
 			done := *up
-			done.Completed, done.ETag, done.Size = true, info.ETag, info.Size
+			done.Completed, done.ETag, done.Size, done.Attributes = true, info.ETag, info.Size, info.Attributes
 			ch.PutUploads = append(ch.PutUploads, done)
 		}
 		ch.PutObjects = append(ch.PutObjects, state.Object{
 			Info: info, Scope: op.Scope, Token: op.Request.Token, Attempt: nm.Attempt, Physical: nm.Key,
 		})
+		if len(st.parts) > 0 {
+			ch.PutParts = append(ch.PutParts, state.ObjectParts{Attempt: nm.Attempt, Parts: st.parts})
+		}
 		return nil
 	}
 	o.answer = func() result {

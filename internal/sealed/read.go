@@ -2,9 +2,9 @@ package sealed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"sync"
 	"time"
 
@@ -211,12 +211,12 @@ func (s *Store) Locate(ctx context.Context, op guarded.Op, ref object.Ref) (obje
 }
 
 // Get opens an object; see [guarded.Reader].
-func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose func(object.Info) (*guarded.Range, error)) (object.Info, io.ReadCloser, error) {
+func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose guarded.Choose) (object.Info, io.ReadCloser, error) {
 	client, bucket, err := s.buckets.Bucket(ref.Bucket)
 	if err != nil {
 		return object.Info{}, nil, err
 	}
-	var before *state.Object
+	var before, partless *state.Object
 	for range 4 {
 		o, err := s.resolve(ctx, &op, ref)
 		if err != nil {
@@ -225,14 +225,17 @@ func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose f
 		if before != nil && before.Attempt == o.Attempt {
 			return object.Info{}, nil, s.lost(ref, o.Physical)
 		}
-		rng, err := choose(o.Info)
+		rng, err := choose(o.Info, func(n int) (object.Part, error) { return s.part(ctx, o, n) })
+		if errors.Is(err, guarded.ErrPartsUnknown) && (partless == nil || partless.Attempt != o.Attempt) {
+			partless = o // perhaps it was replaced since the row was read
+			continue
+		}
 		if err != nil {
 			return o.Info, nil, err
 		}
 		want, header := o.Size, ""
 		if rng != nil {
-			want = rng.Length
-			header = "bytes=" + strconv.FormatInt(rng.Offset, 10) + "-" + strconv.FormatInt(rng.Offset+rng.Length-1, 10)
+			want, header = rng.Length, byteRange(rng)
 		}
 		got, err := client.GetObject(ctx, bucket, o.Physical, header, nil)
 		switch {

@@ -24,7 +24,7 @@ func TestReviewListPartsIsFenced(t *testing.T) { // F3
 	id, err := l.CreateUpload(t.Context(), &guarded.CreateUpload{Op: l.op(jobs, old), Ref: ref})
 	require.NoError(t, err)
 	list := func(tok fence.Token) error {
-		_, _, err := l.ListParts(t.Context(), &guarded.UploadRef{Op: l.op(jobs, tok), Ref: ref, ID: id}, 0, 10)
+		_, err := l.ListParts(t.Context(), &guarded.UploadRef{Op: l.op(jobs, tok), Ref: ref, ID: id}, 0, 10)
 		return err
 	}
 	require.NoError(t, list(old))

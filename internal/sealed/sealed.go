@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -22,6 +24,9 @@ type State interface {
 	ListObjects(ctx context.Context, r state.Range, limit int) ([]state.Object, error)
 	ListUploads(ctx context.Context, r state.Range, afterID string, limit int) ([]state.Upload, error)
 	ListScopes(ctx context.Context, prefix, after string, limit int) ([]state.Scope, time.Time, error)
+	KeepPart(ctx context.Context, p state.UploadPart) error
+	UploadParts(ctx context.Context, upload string, from, to int) ([]state.UploadPart, error)
+	ObjectParts(ctx context.Context, attempt uuid.UUID, skip, limit int) ([]object.Part, error)
 	ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]state.Garbage, error)
 	Maintain(ctx context.Context, keep time.Duration) error
 }
@@ -109,12 +114,13 @@ func (s *Store) Close() {
 }
 
 // clientsFault are the store's refusals of bytes that are the request's own
-// fault, and so the client's answer. BadDigest is none: the digests that the
+// fault, and so the client's answer; NotImplemented is what it asks of the store and
+// the store does not have, encryption above all. BadDigest is none: the digests that the
 // store gets are ours, so the bytes were damaged on their way there.
 var clientsFault = []string{
 	"EntityTooLarge", "EntityTooSmall", "InvalidStorageClass",
 	"InvalidArgument", "InvalidPart", "InvalidPartOrder", "InvalidTag", "KMS.NotFoundException",
-	"MetadataTooLarge", "InvalidRequest", "QuotaExceeded", "InvalidEncryptionAlgorithmError",
+	"MetadataTooLarge", "InvalidRequest", "QuotaExceeded", "InvalidEncryptionAlgorithmError", "NotImplemented",
 }
 
 // storeError says what a failure of the store means before the commit: whatever

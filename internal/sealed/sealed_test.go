@@ -149,7 +149,7 @@ func (l *lab) put(op guarded.Op, key, body string, set ...func(*guarded.Put)) (o
 
 func (l *lab) get(op guarded.Op, key string) (string, error) {
 	l.t.Helper()
-	_, body, err := l.Get(l.t.Context(), op, object.Ref{Bucket: op.Scope.Bucket(), Key: key}, func(object.Info) (*guarded.Range, error) { return nil, nil })
+	_, body, err := l.Get(l.t.Context(), op, object.Ref{Bucket: op.Scope.Bucket(), Key: key}, func(object.Info, func(int) (object.Part, error)) (*guarded.Range, error) { return nil, nil })
 	if err != nil {
 		return "", err
 	}
@@ -450,10 +450,10 @@ func TestUploads(t *testing.T) { // F4, F6
 
 	u := create(op)
 	parts := []guarded.PartInfo{part(u, 1, big), part(u, 3, []byte("tail"))}
-	have, more, err := l.ListParts(t.Context(), &u, 0, 10)
+	have, err := l.ListParts(t.Context(), &u, 0, 10)
 	require.NoError(t, err)
-	assert.Len(t, have, 2)
-	assert.False(t, more)
+	assert.Len(t, have.Parts, 2)
+	assert.False(t, have.More)
 	bad := []guarded.PartInfo{parts[1], parts[0]}
 	_, err = l.Complete(t.Context(), &guarded.Complete{UploadRef: u, Parts: bad})
 	require.ErrorIs(t, err, object.ErrInvalidPartOrder)
@@ -590,7 +590,7 @@ func TestOldNameIsRefused(t *testing.T) { // F6: a committer paused past the col
 		c.Add(61 * time.Minute)
 		require.NoError(t, l.CollectOnce(t.Context()))
 	}
-	_, err = l.commitObject(&op, "PutObject", object.Conditions{}, object.Info{Ref: ref}, nm, nil)
+	_, err = l.commitObject(&op, "PutObject", object.Conditions{}, object.Info{Ref: ref}, stored{name: nm}, nil)
 	require.ErrorIs(t, err, errOldName)
 	// Another proxy, which has not seen the scope since, sends small bodies again.
 	other := newLabOn(t, st, c, Options{})

@@ -1,9 +1,12 @@
 package sealed
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5" //nolint:gosec // S3's part ETags are MD5
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -157,20 +161,96 @@ func (s *Store) UploadPart(ctx context.Context, p *guarded.Part) (guarded.PartIn
 	if err != nil {
 		return guarded.PartInfo{}, err
 	}
+	computed, err := checksumOfPart(up, p.Algorithm)
+	if err != nil {
+		return guarded.PartInfo{}, err
+	}
 	pause.At(pause.BeforeUpload)
-	sum := md5.New() //nolint:gosec // see the import
+	if p.Size <= maxBuffered {
+		if err := bufferPart(p); err != nil {
+			return guarded.PartInfo{}, err
+		}
+	}
 	body := &bodyError{Reader: p.Body}
-	got, err := client.UploadPart(ctx, bucket, up.Physical, up.Upstream, p.Number, io.TeeReader(body, sum), p.Size, upstream.PutOptions{})
+	got, sums, err := s.sendPart(ctx, client, bucket, up, p.Number, body, p.Size, p.ContentMD5, computed)
 	if failed := body.err(); failed != nil {
 		return guarded.PartInfo{}, failed
 	}
 	if err != nil {
-		return guarded.PartInfo{}, storeError("storing the part", err)
-	}
-	if err := compare(got, hexSum(sum), nil); err != nil {
 		return guarded.PartInfo{}, err
 	}
-	return guarded.PartInfo{Number: p.Number, ETag: got.ETag, Size: p.Size, Checksums: verified(p.Checksums, p.Verified)}, nil
+	if sums == nil {
+		sums = verified(p.Checksums, p.Verified)
+	}
+	return s.keepPart(ctx, up, guarded.PartInfo{Number: p.Number, ETag: got.ETag, Size: p.Size, Checksums: sums})
+}
+
+// checksumOfPart says which checksum of a part is still to be computed, where the
+// client gives one of algorithm or none. An upload that was created with an
+// algorithm takes parts with that one; S3 lets a client leave it to the store where
+// it says what the whole comes to.
+func checksumOfPart(up *state.Upload, algorithm string) (compute string, err error) {
+	switch {
+	case up.Algorithm == "" || algorithm == up.Algorithm:
+		return "", nil
+	case algorithm == "" && up.ChecksumType == checksum.FullObject:
+		return up.Algorithm, nil
+	}
+	return "", typeMismatch(up.Algorithm, algorithm)
+}
+
+// typeMismatch words a mismatch as S3 does.
+func typeMismatch(want, got string) error {
+	said := func(s string) string { return cmp.Or(strings.ToLower(s), "null") }
+	return fmt.Errorf("%w, expected checksum Type: %s, actual checksum Type: %s", object.ErrChecksumType, said(want), said(got))
+}
+
+// sendPart sends a part's bytes to the store, compares what it has with them, and
+// computes a checksum of them, unless algorithm is empty. contentMD5 goes to the
+// store, which then refuses other bytes; empty: none is known ahead.
+func (s *Store) sendPart(ctx context.Context, client *upstream.Client, bucket string, up *state.Upload, number int, body io.Reader, size int64, contentMD5, algorithm string) (*upstream.Stored, map[string]string, error) {
+	sum := md5.New() //nolint:gosec // see the import
+	body = io.TeeReader(body, sum)
+	extra := checksum.New(algorithm)
+	if extra != nil {
+		body = io.TeeReader(body, extra)
+	}
+	got, err := client.UploadPart(ctx, bucket, up.Physical, up.Upstream, number, body, size, upstream.PutOptions{ContentMD5: contentMD5})
+	if err != nil {
+		return nil, nil, storeError("storing the part", err)
+	}
+	if err := compare(got, hexSum(sum), nil); err != nil {
+		return nil, nil, err
+	}
+	if extra == nil {
+		return got, nil, nil
+	}
+	return got, map[string]string{algorithm: checksum.String(extra)}, nil
+}
+
+// keepPart records a part that the store has.
+func (s *Store) keepPart(ctx context.Context, up *state.Upload, p guarded.PartInfo) (guarded.PartInfo, error) {
+	pause.At(pause.AfterUpload)
+	row := state.UploadPart{Upload: up.ID, Number: p.Number, ETag: p.ETag, Size: p.Size}
+	for algorithm, sum := range p.Checksums {
+		row.Algorithm, row.Checksum = algorithm, sum
+	}
+	return p, s.state.KeepPart(ctx, row)
+}
+
+// bufferPart reads a small part whole, so that its MD5 can go ahead of it.
+func bufferPart(p *guarded.Part) error {
+	var buf bytes.Buffer
+	buf.Grow(int(p.Size) + bytes.MinRead)
+	if _, err := buf.ReadFrom(p.Body); err != nil {
+		return err
+	}
+	if int64(buf.Len()) != p.Size {
+		return fmt.Errorf("%w: part of %d bytes, declared %d", io.ErrUnexpectedEOF, buf.Len(), p.Size)
+	}
+	sum := md5.Sum(buf.Bytes()) //nolint:gosec // see the import
+	p.Body, p.ContentMD5 = &buf, base64.StdEncoding.EncodeToString(sum[:])
+	return nil
 }
 
 // CopyPart makes a part from another object.
@@ -183,7 +263,7 @@ func (s *Store) CopyPart(ctx context.Context, p *guarded.PartCopy) (guarded.Part
 	if err != nil {
 		return guarded.PartInfo{}, err
 	}
-	src, err := s.source(ctx, &p.Source, client)
+	src, err := s.source(ctx, &p.Source)
 	if err != nil {
 		return guarded.PartInfo{}, err
 	}
@@ -193,13 +273,30 @@ func (s *Store) CopyPart(ctx context.Context, p *guarded.PartCopy) (guarded.Part
 			return guarded.PartInfo{}, object.ErrInvalidRange
 		}
 		size = r.Length
-		src.at.Range = "bytes=" + strconv.FormatInt(r.Offset, 10) + "-" + strconv.FormatInt(r.Offset+r.Length-1, 10)
+		src.at.Range = byteRange(r)
 	}
-	got, err := client.UploadPartCopy(ctx, src.at, bucket, up.Physical, up.Upstream, p.Number, nil)
-	if err != nil {
-		return guarded.PartInfo{}, s.copyError(ctx, src, err)
+	info := guarded.PartInfo{Number: p.Number, Size: size, Modified: time.Now().UTC()}
+	var got *upstream.Stored
+	if src.client == client && up.Algorithm == "" {
+		got, err = client.UploadPartCopy(ctx, src.at, bucket, up.Physical, up.Upstream, p.Number, nil)
+		if err != nil {
+			return guarded.PartInfo{}, s.copyError(ctx, src, err)
+		}
+	} else {
+		err = s.relay(ctx, src, size, func(body io.Reader) (err error) {
+			got, info.Checksums, err = s.sendPart(ctx, client, bucket, up, p.Number, body, size, "", up.Algorithm)
+			return err
+		})
+		if err != nil {
+			return guarded.PartInfo{}, err
+		}
 	}
-	return guarded.PartInfo{Number: p.Number, ETag: got.ETag, Size: size, Modified: time.Now().UTC()}, nil
+	info.ETag = got.ETag
+	return s.keepPart(ctx, up, info)
+}
+
+func byteRange(r *guarded.Range) string {
+	return "bytes=" + strconv.FormatInt(r.Offset, 10) + "-" + strconv.FormatInt(r.Offset+r.Length-1, 10)
 }
 
 // Complete joins the parts and commits the object. The store's Complete makes
@@ -253,21 +350,21 @@ func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket st
 		if c.Request.Token != 0 && c.Request.Token != up.Token {
 			return object.Info{}, otherToken(up.Token, c.Request.Token)
 		}
-		return replayComplete(up, digest)
+		return replayComplete(up, c, digest)
 	}
 	up, v, err := s.open(ctx, &c.UploadRef, fence.Write)
 	if err != nil {
 		return object.Info{}, err
 	}
 	if up.Completed {
-		return replayComplete(up, digest)
+		return replayComplete(up, c, digest)
 	}
 	if err := c.CheckWrite(infoOf(v.Objects[c.Ref])); err != nil {
 		// Decided again at the commit; known now, it leaves the upload open.
 		return object.Info{}, err
 	}
 	pause.At(pause.BeforeUpload)
-	st, err := s.join(ctx, client, bucket, up, c.Parts)
+	st, kind, err := s.join(ctx, client, bucket, up, c)
 	if err != nil {
 		return object.Info{}, err
 	}
@@ -276,21 +373,23 @@ func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket st
 	row.Digest = digest
 	attrs := up.Attributes
 	attrs.Parts = len(c.Parts)
-	info, err := s.commitObject(&c.Op, "CompleteMultipartUpload", c.Conditions, object.Info{
-		Ref: c.Ref, Size: st.size, ETag: st.etag, Attributes: attrs,
-	}, st.name, &row)
+	attrs.Algorithm, attrs.Checksums, attrs.ChecksumType = "", st.sums, kind
+	info, err := s.commitObject(&c.Op, "CompleteMultipartUpload", c.Conditions, object.Info{Ref: c.Ref, Attributes: attrs}, st, &row)
 	if errors.Is(err, object.ErrNoSuchUpload) {
 		// Perhaps the client's own retry was faster.
 		if now, ferr := s.find(ctx, &c.UploadRef); ferr == nil && now.Completed {
-			return replayComplete(now, digest)
+			return replayComplete(now, c, digest)
 		}
 	}
 	return info, err
 }
 
-func replayComplete(up *state.Upload, digest string) (object.Info, error) {
+func replayComplete(up *state.Upload, c *guarded.Complete, digest string) (object.Info, error) {
 	if up.Digest != digest {
 		return object.Info{}, object.ErrNoSuchUpload
+	}
+	if err := isWhole(c, up.Size, up.Checksums, up.ChecksumType); err != nil {
+		return object.Info{}, err
 	}
 	return object.Info{Ref: up.Ref, Size: up.Size, ETag: up.ETag, Attributes: up.Attributes}, nil
 }
@@ -314,36 +413,67 @@ func listDigest(parts []guarded.PartInfo) (string, error) {
 
 // join completes the upload in the store and proves that the bytes are there:
 // stores were seen to answer 200 for nothing, and to have done what they
-// answered an error for.
-func (s *Store) join(ctx context.Context, client *upstream.Client, bucket string, up *state.Upload, list []guarded.PartInfo) (stored, error) {
+// answered an error for. What the client says of parts and whole is held against
+// what was recorded first: what is refused leaves the upload open.
+func (s *Store) join(ctx context.Context, client *upstream.Client, bucket string, up *state.Upload, c *guarded.Complete) (st stored, kind string, err error) {
 	prefix := s.names.scopePrefix(up.Scope)
 	nm, ok := parseName(prefix, up.Physical)
 	if !ok {
-		return stored{}, fmt.Errorf("%w: the physical key %s of upload %s is not one of this deployment", guarded.ErrStore, up.Physical, up.ID)
+		return st, "", fmt.Errorf("%w: the physical key %s of upload %s is not one of this deployment", guarded.ErrStore, up.Physical, up.ID)
+	}
+	recorded, err := s.recorded(ctx, up, c.Parts)
+	if err != nil {
+		return st, "", err
+	}
+	if err := checkParts(c.Parts, recorded); err != nil {
+		return st, "", err
 	}
 	have, err := s.partsUpstream(ctx, client, bucket, up)
 	if upstream.HasCode(err, "NoSuchUpload", "NotFound", "NoSuchKey") {
 		// An earlier Complete went through in the store and not in the state.
-		return s.joined(ctx, client, bucket, nm, list)
+		if st, err = s.joined(ctx, client, bucket, nm, c.Parts); err != nil {
+			return st, "", err
+		}
+		parts, _ := layOut(c.Parts, recorded)
+		if n := len(parts); n > 0 && parts[n-1].Start+parts[n-1].Size != st.size {
+			parts = nil
+		}
+		st.sums, kind, st.parts, err = whole(up, c, parts, recorded, st.size)
+		return st, kind, err
 	}
 	if err != nil {
-		return stored{}, storeError("listing the parts", err)
+		return st, "", storeError("listing the parts", err)
 	}
-	parts := make([]upstream.Part, 0, len(list))
-	var size int64
-	for i, want := range list {
+	parts := make([]upstream.Part, 0, len(c.Parts))
+	for i, want := range c.Parts {
 		p, ok := have[want.Number]
 		if !ok || !sameDigest(p.ETag, want.ETag) {
-			return stored{}, fmt.Errorf("%w: part %d", object.ErrInvalidPart, want.Number)
+			if _, err := s.find(ctx, &c.UploadRef); err != nil {
+				// Aborted while the parts were listed: that is why it is not there.
+				return st, "", err
+			}
+			return st, "", fmt.Errorf("%w: part %d", object.ErrInvalidPart, want.Number)
 		}
-		if i < len(list)-1 && p.Size < minPartSize {
-			return stored{}, fmt.Errorf("%w: part %d has %d bytes", object.ErrPartTooSmall, want.Number, p.Size)
+		if i < len(c.Parts)-1 && p.Size < minPartSize {
+			return st, "", fmt.Errorf("%w: part %d has %d bytes", object.ErrPartTooSmall, want.Number, p.Size)
 		}
-		size += p.Size
+		id := partOf(want.Number, want.ETag)
+		if row, ok := recorded[id]; !ok || row.Size != p.Size {
+			// Uploaded by an older version; the store knows its size.
+			recorded[id] = state.UploadPart{Number: p.Number, ETag: p.ETag, Size: p.Size}
+		}
+		st.size += p.Size
+		// Its checksums are the store's own matter: the upload has none there.
+		p.Checksums = nil
 		parts = append(parts, p)
 	}
-	etag, err := s.completeUpstream(ctx, client, bucket, up.Physical, up.Upstream, parts, size)
-	return stored{name: nm, etag: etag, size: size}, err
+	made, _ := layOut(c.Parts, recorded)
+	if st.sums, kind, st.parts, err = whole(up, c, made, recorded, st.size); err != nil {
+		return st, "", err
+	}
+	st.name = nm
+	st.etag, err = s.completeUpstream(ctx, client, bucket, up.Physical, up.Upstream, parts, st.size)
+	return st, kind, err
 }
 
 func (s *Store) partsUpstream(ctx context.Context, client *upstream.Client, bucket string, up *state.Upload) (map[int]upstream.Part, error) {
@@ -379,7 +509,7 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 	case head.Size != size:
 		return "", fmt.Errorf("%w: the completed upload has %d bytes instead of %d", guarded.ErrStore, head.Size, size)
 	}
-	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !encrypted(head.Header) {
+	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !upstream.Encrypted(head.Header) {
 		return "", fmt.Errorf("%w: the completed upload has the ETag %s instead of %s", guarded.ErrStore, head.ETag, want)
 	}
 	return head.ETag, nil
@@ -461,35 +591,45 @@ func (s *Store) Abort(ctx context.Context, u *guarded.UploadRef) error {
 	return nil
 }
 
-// ListParts lists the parts that the store has of an upload.
-func (s *Store) ListParts(ctx context.Context, u *guarded.UploadRef, after, limit int) ([]guarded.PartInfo, bool, error) {
+// ListParts lists the parts that the store has of an upload, with the checksums
+// that were recorded of them.
+func (s *Store) ListParts(ctx context.Context, u *guarded.UploadRef, after, limit int) (guarded.Uploaded, error) {
 	client, bucket, err := s.buckets.Bucket(u.Bucket)
 	if err != nil {
-		return nil, false, err
+		return guarded.Uploaded{}, err
 	}
 	up, err := s.find(ctx, u)
 	if err != nil {
-		return nil, false, err
+		return guarded.Uploaded{}, err
 	}
 	if up.Completed {
-		return nil, false, object.ErrNoSuchUpload
+		return guarded.Uploaded{}, object.ErrNoSuchUpload
 	}
 	if u.Request.Token != 0 {
 		// A read that carries a token is fenced (F3).
 		if u.Request.Token != up.Token {
-			return nil, false, otherToken(up.Token, u.Request.Token)
+			return guarded.Uploaded{}, otherToken(up.Token, u.Request.Token)
 		}
 		if _, _, err := s.look(ctx, &u.Op, fence.Read, object.Ref{}, ""); err != nil {
-			return nil, false, err
+			return guarded.Uploaded{}, err
 		}
 	}
 	page, err := client.ListParts(ctx, bucket, up.Physical, up.Upstream, after, limit)
 	if err != nil {
-		return nil, false, storeError("listing the parts", err)
+		return guarded.Uploaded{}, storeError("listing the parts", err)
 	}
-	parts := make([]guarded.PartInfo, len(page.Parts))
+	out := guarded.Uploaded{Parts: make([]guarded.PartInfo, len(page.Parts)), More: page.Next > 0, Algorithm: up.Algorithm, ChecksumType: up.ChecksumType}
 	for i, p := range page.Parts {
-		parts[i] = guarded.PartInfo{Number: p.Number, ETag: p.ETag, Size: p.Size, Modified: p.LastModified, Checksums: p.Checksums}
+		out.Parts[i] = guarded.PartInfo{Number: p.Number, ETag: p.ETag, Size: p.Size, Modified: p.LastModified}
 	}
-	return parts, page.Next > 0, nil
+	recorded, err := s.recorded(ctx, up, out.Parts)
+	if err != nil {
+		return guarded.Uploaded{}, err
+	}
+	for i, p := range out.Parts {
+		if row := recorded[partOf(p.Number, p.ETag)]; row.Algorithm != "" {
+			out.Parts[i].Checksums = map[string]string{row.Algorithm: row.Checksum}
+		}
+	}
+	return out, nil
 }

@@ -227,6 +227,10 @@ func (b *Body) hasher(a Algorithm) {
 	}
 }
 
+// Compute adds a checksum to those that are computed, as [BodyOptions.Compute]
+// does. Call it before the first Read, with a supported algorithm.
+func (b *Body) Compute(a Algorithm) { b.hasher(a) }
+
 // Length returns the bytes of the decoded body, or -1 where the client does not
 // say: read to io.EOF, or answer MissingContentLength.
 func (b *Body) Length() int64 { return b.length }

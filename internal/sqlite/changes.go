@@ -53,7 +53,7 @@ const (
 )
 
 // write writes changes; the first error ends it.
-func (w *writing) write(c *state.Changes) error {
+func (w *writing) write(v *state.View, c *state.Changes) error {
 	for i := range c.Scopes {
 		r := &c.Scopes[i]
 		if err := w.run(putScopeSQL, r.Scope.String(), int64(r.Mark.Generation), int64(r.Mark.Token), string(r.Writes),
@@ -66,6 +66,9 @@ func (w *writing) write(c *state.Changes) error {
 		return err
 	}
 	if err := w.writeUploads(c); err != nil {
+		return err
+	}
+	if err := w.writeParts(v, c); err != nil {
 		return err
 	}
 	for i := range c.Claims {

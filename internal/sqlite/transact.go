@@ -61,7 +61,7 @@ func (s *Store) Transact(ctx context.Context, tx *state.Tx) error {
 	if err := counter.write(); err != nil {
 		return err
 	}
-	if err := w.write(&changes); err != nil {
+	if err := w.write(view, &changes); err != nil {
 		return err
 	}
 	return w.commit()

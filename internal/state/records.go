@@ -77,6 +77,54 @@ type Upload struct {
 	Size      int64
 }
 
+// UploadPart is a part that the store has of an open upload. Several may have one
+// Number: which of them the store keeps is told by the ETag.
+type UploadPart struct {
+	Upload string
+	Number int
+	ETag   string // as the store answered, without quotes
+	Size   int64
+	// Algorithm and Checksum (base64) are what was verified or computed of the
+	// part's bytes; empty for none.
+	Algorithm, Checksum string
+}
+
+// ObjectParts are the parts of the object whose bytes have an attempt's name.
+type ObjectParts struct {
+	Attempt uuid.UUID
+	Parts   []object.Part
+}
+
+// Displaced lists the attempts of multipart objects in v whose rows the changes
+// drop or give to other bytes: the parts that are recorded of them go, too.
+func (c *Changes) Displaced(v *View) []uuid.UUID {
+	var gone []uuid.UUID
+	for _, ref := range c.DropObjects {
+		if old := v.Objects[ref]; old != nil && old.Parts > 0 {
+			gone = append(gone, old.Attempt)
+		}
+	}
+	for i := range c.PutObjects {
+		o := &c.PutObjects[i]
+		if old := v.Objects[o.Ref]; old != nil && old.Parts > 0 && old.Attempt != o.Attempt {
+			gone = append(gone, old.Attempt)
+		}
+	}
+	return gone
+}
+
+// Ended lists the uploads whose recorded parts the changes drop because they are
+// completed.
+func (c *Changes) Ended() []string {
+	var ids []string
+	for i := range c.PutUploads {
+		if c.PutUploads[i].Completed {
+			ids = append(ids, c.PutUploads[i].ID)
+		}
+	}
+	return ids
+}
+
 // RetryID identifies a client's request over its retries, by a hash. It covers
 // either credential, operation, key, what is written and the id that an SDK chose
 // for the request, or credential and Idempotency-Key alone; then the result says what the request

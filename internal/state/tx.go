@@ -119,6 +119,10 @@ type Changes struct {
 	Scopes      []Scope
 	PutObjects  []Object
 	DropObjects []object.Ref
+	// PutParts are the parts of objects among PutObjects, inserted. The parts of an
+	// object go with its row, and when the row gets another Attempt.
+	PutParts []ObjectParts
+	// Parts that were kept for an upload go when it is dropped or completed.
 	PutUploads  []Upload
 	DropUploads []string
 	// Claims and Retries are inserted; where one stands already nothing is written
@@ -143,7 +147,7 @@ type Changes struct {
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
-	return len(c.Scopes)+len(c.PutObjects)+len(c.DropObjects)+len(c.PutUploads)+len(c.DropUploads)+
+	return len(c.Scopes)+len(c.PutObjects)+len(c.DropObjects)+len(c.PutParts)+len(c.PutUploads)+len(c.DropUploads)+
 		len(c.Claims)+len(c.Retries)+len(c.PutGuards)+len(c.DropGuards)+len(c.AddGarbage)+len(c.DropGarbage)+len(c.DropPlaces)+len(c.Events) == 0
 }
 
@@ -249,6 +253,19 @@ type State interface {
 	// ListPlaces returns the lines of some scopes with up to limit places of each;
 	// a scope for which nobody waits is left out.
 	ListPlaces(ctx context.Context, scopes []fence.Scope, limit int, absent time.Duration) (map[fence.Scope]Line, error)
+
+	// KeepPart records a part that the store has taken, in place of what was
+	// recorded under its upload, number and ETag. It fails with
+	// object.ErrNoSuchUpload where there is no open upload. Repeating it does no
+	// harm.
+	KeepPart(ctx context.Context, p UploadPart) error
+	// UploadParts returns the recorded parts of an upload from one number to
+	// another, both included, by number.
+	UploadParts(ctx context.Context, upload string, from, to int) ([]UploadPart, error)
+	// ObjectParts returns up to limit parts of the object with an attempt, in order,
+	// behind the first so many: none where nothing is recorded, or where the object
+	// has been dropped or replaced since.
+	ObjectParts(ctx context.Context, attempt uuid.UUID, skip, limit int) ([]object.Part, error)
 
 	// RenewGuards records that a proxy is alive and binds its mutations by
 	// version acked, and returns the guard list if its version is not known

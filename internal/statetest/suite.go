@@ -30,6 +30,7 @@ func Run(t *testing.T, fresh func(testing.TB) Subject) {
 		test func(*testing.T, Subject)
 	}{
 		{"records", testRecords},
+		{"parts", testParts},
 		{"marks", testMarks},
 		{"counter", testCounter},
 		{"locks", testLocks},

@@ -15,8 +15,14 @@ import (
 
 // conn is a connection that knows whether a request may have left on it.
 // Writes above TLS are seen, so a handshake does not count.
+//
+// It ends by a reset and never by an orderly end (FIN, close_notify), also when
+// the process is killed: versitygw takes an orderly end in the middle of a body
+// for the body's end and commits what it has. A reset also takes back what the
+// kernel has not sent yet. Between requests it harms nobody.
 type conn struct {
 	net.Conn
+	raw       net.Conn      // the socket below TLS; linger is 0
 	writes    atomic.Uint64 // writes begun, but for those that failed without a byte
 	forbidden atomic.Bool
 }
@@ -48,6 +54,9 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	defer copyBuffers.Put(buf)
 	return io.CopyBuffer(struct{ io.Writer }{c}, r, buf[:])
 }
+
+// Close resets the connection. That of TLS would say good-bye first.
+func (c *conn) Close() error { return c.raw.Close() }
 
 // forbid ends writing for good and returns the number of writes begun.
 func (c *conn) forbid() uint64 {
@@ -92,7 +101,17 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 			return setUserTimeout(raw, d.limits.userTimeout)
 		},
 	}
-	return nd.DialContext(ctx, network, addr)
+	c, err := nd.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		if err := tcp.SetLinger(0); err != nil {
+			c.Close()
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -102,7 +121,7 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: raw}, nil
+	return &conn{Conn: raw, raw: raw}, nil
 }
 
 func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -123,5 +142,5 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 		raw.Close()
 		return nil, err
 	}
-	return &conn{Conn: tc}, nil
+	return &conn{Conn: tc, raw: raw}, nil
 }

@@ -59,6 +59,11 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 		return nil, e.failure(r.Method, content, cut)
 	}
 	if !r.Mutation {
+		if r.Method != http.MethodHead && body.body != http.NoBody && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
+			_ = body.Close() // its error has nothing to add
+			e.Err = ErrUnframed
+			return nil, e
+		}
 		return &Response{Status: resp.StatusCode, Header: resp.Header, Body: body, ContentLength: resp.ContentLength}, nil
 	}
 

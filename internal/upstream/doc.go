@@ -42,9 +42,10 @@
 //
 // # Assumptions and failures
 //
-// Some stores commit a truncated object when the sender closes in the middle.
-// A caller that streams must therefore not let anybody read a key whose PUT did
-// not return Took. A store may answer 200 for nothing; where it matters, ask
+// Some stores commit a truncated object when the sender closes in the middle,
+// and a network that is cut there may look to them as if it had. Where that
+// matters a caller that streams must not let anybody read a key whose PUT did
+// not return Took, or must give the store a digest. A store may answer 200 for nothing; where it matters, ask
 // with [Client.HeadObject]. The store's clock is trusted for expiry only; this
 // package does not correct for a clock that differs from it.
 //

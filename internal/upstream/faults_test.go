@@ -432,6 +432,28 @@ func TestWaitsAreBounded(t *testing.T) {
 	}
 }
 
+// An answer that ends with its connection cannot be told from one that was cut.
+func TestUnframedReadIsAnError(t *testing.T) {
+	t.Parallel()
+	for head, framed := range map[string]bool{
+		"\r\n": false, "Connection: close\r\n\r\n": false, "Content-Length: 9\r\n\r\n": true, "Content-Length: 0\r\n\r\n": true,
+		"Transfer-Encoding: chunked\r\n\r\n9\r\nraw bytes\r\n0\r\n\r\n": true,
+	} {
+		w := newWire(t, func(int, *wireRequest) (string, bool) { return "HTTP/1.1 200 OK\r\n" + head + "raw bytes", false })
+		c := newClient(t, w.url())
+		o, err := c.GetObject(t.Context(), "b", "k", "", nil)
+		if err == nil {
+			o.Body.Close()
+		}
+		if framed != (err == nil) || !framed && !errors.Is(err, ErrUnframed) {
+			t.Errorf("%q: %v", head, err)
+		}
+		if _, err := c.HeadObject(t.Context(), "b", "k", nil); errors.Is(err, ErrUnframed) {
+			t.Errorf("%q: HEAD: %v", head, err)
+		}
+	}
+}
+
 func TestCutReadIsAnError(t *testing.T) {
 	t.Parallel()
 	w := newWire(t, func(int, *wireRequest) (string, bool) {

@@ -47,6 +47,13 @@ func (c *Client) store(ctx context.Context, r *Request) (*Stored, error) {
 	return &Stored{ETag: etag, Header: resp.Header}, nil
 }
 
+// Encrypted reports whether an answer says that the store encrypts the object,
+// because it was asked to or always does. Its ETag is then of the store's own kind
+// and may look like an MD5 without being one.
+func Encrypted(h http.Header) bool {
+	return h.Get("X-Amz-Server-Side-Encryption") != "" || h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != ""
+}
+
 // Info is what HEAD says of an object.
 type Info struct {
 	Size         int64

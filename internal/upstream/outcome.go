@@ -118,6 +118,10 @@ var (
 	// its kind, or was not what S3 answers.
 	ErrCut = errors.New("the answer is not a whole S3 answer")
 
+	// ErrUnframed says that the answer to a read has neither a length nor chunks: it
+	// would end where its connection does, and cut short look whole.
+	ErrUnframed = errors.New("the answer does not say where it ends")
+
 	// ErrEarly says that the store answered 2xx before it had the whole body.
 	ErrEarly = errors.New("the store answered before it had the whole body")
 )

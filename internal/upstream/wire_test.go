@@ -51,7 +51,7 @@ func tapped(c *Client, made func(n int, t *tap)) {
 		n++
 		t := &tap{Conn: raw}
 		made(n, t)
-		return &conn{Conn: t}, nil
+		return &conn{Conn: t, raw: t}, nil
 	}
 }
 
@@ -109,7 +109,7 @@ func TestForbidEndsWriting(t *testing.T) {
 		a, b := net.Pipe()
 		read := make(chan struct{})
 		go func() { io.Copy(&got, b); close(read) }()
-		c := &conn{Conn: a}
+		c := &conn{Conn: a, raw: a}
 		s := sending{conn: c}
 		wrote := make(chan struct{})
 		go func() {
