@@ -37,8 +37,6 @@ const (
 	// wait for a lease and for the copying of what exists.
 	callTime  = 30 * time.Second
 	guardTime = 10 * time.Minute
-	// bodyTime bounds how long a client may take to send its body.
-	bodyTime = 20 * time.Second
 )
 
 // Locks is the lock service; *locks.Service is one.
@@ -169,7 +167,7 @@ func (s *server) handle(rt route) http.Handler {
 		defer cancel()
 		c := &call{Request: r.WithContext(ctx)}
 		if !rt.open {
-			if err := s.admit(w, c); err != nil {
+			if err := s.admit(c); err != nil {
 				s.fail(w, r, id, err)
 				return
 			}
@@ -188,12 +186,7 @@ func (s *server) handle(rt route) http.Handler {
 }
 
 // admit verifies the signature and reads the body that it covers.
-func (s *server) admit(w http.ResponseWriter, c *call) error {
-	// The deadline is taken off again: past it the server would take the client
-	// for gone while it waits for a lock.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+func (s *server) admit(c *call) error {
 	if c.ContentLength > maxBody {
 		return fmt.Errorf("%w: %d bytes; at most %d are taken", errTooLarge, c.ContentLength, maxBody)
 	}
