@@ -21,6 +21,7 @@ import (
 //     obeys it takes that header away (RFC 9110, section 7.6.1), and with it, say,
 //     the token;
 //   - HTTP/1.0 with a body of which Content-Length does not say how long it is;
+//   - the preface of HTTP/2;
 //   - more header lines than the limit.
 //
 // Answers to HTTP/1.0 and to chunked bodies end the connection: net/http has
@@ -42,6 +43,10 @@ func shape(next http.Handler, l Limits) http.Handler {
 // malformed says what is wrong with the shape of a request; "" for nothing.
 func malformed(r *http.Request, most int) (status int, code, message string) {
 	const bad = http.StatusBadRequest
+	if r.ProtoMajor != 1 {
+		// net/http hands the preface of HTTP/2 on.
+		return http.StatusHTTPVersionNotSupported, "HTTPVersionNotSupported", "HTTP/1.1 is spoken here. Set the client to it."
+	}
 	lines := 0
 	for name, values := range r.Header {
 		lines += len(values)

@@ -34,13 +34,18 @@ type world struct {
 	state string
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes one; wrap, where given, stands in front of the store.
+func newWorld(t *testing.T, wrap ...func(http.Handler) http.Handler) *world {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := objectstore.Open(t.Context(), filepath.Join(dir, "objects"), objectstore.Options{AccessKey: "proxy", SecretKey: "upstream-secret"})
 	require.NoError(t, err)
 	require.NoError(t, st.CreateBucket(t.Context(), "data"))
-	server := httptest.NewServer(st.Handler())
+	h := st.Handler()
+	for _, w := range wrap {
+		h = w(h)
+	}
+	server := httptest.NewServer(h)
 	t.Cleanup(func() {
 		server.Close()
 		require.NoError(t, st.Close())
