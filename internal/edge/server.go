@@ -42,7 +42,7 @@ type Limits struct {
 	Stall   time.Duration
 	MinRate int64
 	// Linger is how long the rest of a body is taken and thrown away that nobody
-	// wants, so that the client can read why.
+	// wants, so that the client can read why. By default no longer than Stall.
 	Linger time.Duration
 	// Refused is told of connections that were refused or that made room for
 	// another. It must not block.
@@ -56,7 +56,7 @@ func (l Limits) withDefaults() Limits {
 	l.HeaderTime = cmp.Or(l.HeaderTime, DefaultHeaderTime)
 	l.IdleTime = cmp.Or(l.IdleTime, DefaultIdleTime)
 	l.Stall = cmp.Or(l.Stall, DefaultStall)
-	l.Linger = cmp.Or(l.Linger, DefaultLinger)
+	l.Linger = cmp.Or(l.Linger, min(DefaultLinger, l.Stall))
 	return l
 }
 

@@ -67,7 +67,8 @@ type Proxy struct {
 	guards   []fence.Guard
 	ensure   func(context.Context) error
 	listener net.Listener
-	health   net.Listener // nil where off
+	bounded  *edge.Listener // below TLS, where that is on
+	health   net.Listener   // nil where off
 	server   *http.Server
 	phase    atomic.Value // phase
 	serving  chan struct{}
@@ -280,7 +281,8 @@ func (p *Proxy) listen(ctx context.Context) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, func() { _ = l.Close() })
-	p.listener = edge.Listen(l, p.edge())
+	p.bounded = edge.Listen(l, p.edge())
+	p.listener = p.bounded
 	if cert != nil {
 		p.listener = tls.NewListener(p.listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"http/1.1"}})
 	}

@@ -37,7 +37,10 @@ type sent struct {
 
 func (s *seen) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler) // as a store does with a body that breaks off
+		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		s.mu.Lock()
 		s.list = append(s.list, sent{r.Method, r.RequestURI, string(body), r.Header.Clone()})
