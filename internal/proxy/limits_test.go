@@ -41,12 +41,14 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // drip sends a byte now and then, framed as the caller says, until the other end
 // hangs up.
 func drip(c net.Conn, before, after string) {
-	for {
-		time.Sleep(25 * time.Millisecond) // a client that drips: 40 bytes a second
-		if _, err := io.WriteString(c, before+"x"+after); err != nil {
-			return
+	go func() {
+		for {
+			time.Sleep(25 * time.Millisecond) // a client that drips: 40 bytes a second
+			if _, err := io.WriteString(c, before+"x"+after); err != nil {
+				return
+			}
 		}
-	}
+	}()
 }
 
 // Whatever a client does with the time that it is given, it ends; its place, its
@@ -70,6 +72,8 @@ func TestSlowAndVanishingClients(t *testing.T) {
 				s.write(method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\n" + signed(t, method, host, target) + lines + "\r\n")
 				return s
 			}
+			// All at one time: they wait for most of theirs.
+			begun := map[string]*socket{}
 			for name, tc := range map[string]func(t *testing.T) *socket{
 				"body dripped": func(t *testing.T) *socket {
 					s := begin(t, "PUT", "/data/x1", "Content-Length: 1000000\r\n")
@@ -148,27 +152,25 @@ func TestSlowAndVanishingClients(t *testing.T) {
 					return s
 				},
 			} {
-				t.Run(name, func(t *testing.T) {
-					t.Parallel()
-					s := tc(t)
-					// Until the proxy hangs up; what it says before is not looked at.
-					if name != "answer never read" {
-						_, err := io.Copy(io.Discard, s.Conn)
-						ne := net.Error(nil)
-						require.False(t, errors.As(err, &ne) && ne.Timeout(), "the connection stays open")
-					}
-				})
+				begun[name] = tc(t)
 			}
-			t.Cleanup(func() {
-				eventually(t, "no connection is left", func() bool { return p.bounded.Connections() == 0 })
-				c := p.s3()
-				for i := 1; i < 10; i++ {
-					for _, prefix := range []string{"", "free/"} {
-						_, err := c.HeadObject(context.Background(), &s3.HeadObjectInput{Bucket: aws.String("data"), Key: aws.String(fmt.Sprintf("%sx%d", prefix, i))})
-						assert.Equal(t, "NotFound", code(err), "%sx%d", prefix, i)
-					}
+			for name, s := range begun {
+				if name == "answer never read" {
+					continue
 				}
-			})
+				// Until the proxy hangs up; what it says before is not looked at.
+				_, err := io.Copy(io.Discard, s.Conn)
+				ne := net.Error(nil)
+				require.False(t, errors.As(err, &ne) && ne.Timeout(), "%s: the connection stays open", name)
+			}
+			eventually(t, "no connection is left", func() bool { return p.bounded.Connections() == 0 })
+			c := p.s3()
+			for i := 1; i < 10; i++ {
+				for _, prefix := range []string{"", "free/"} {
+					_, err := c.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String("data"), Key: aws.String(fmt.Sprintf("%sx%d", prefix, i))})
+					assert.Equal(t, "NotFound", code(err), "%sx%d", prefix, i)
+				}
+			}
 		})
 	}
 }
@@ -198,9 +200,18 @@ func TestFlood(t *testing.T) {
 		"half a header": "GET / HTTP/1.1\r\nHost: h\r\nX: ",
 		"call":          "POST /-/v1/locks/acquire HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	var bad [7]atomic.Int64
+	// A busy machine takes longer to get there.
+	flooded := func() bool {
+		for i := range bad {
+			if bad[i].Load() < 50 {
+				return false
+			}
+		}
+		return true
+	}
 	var flood sync.WaitGroup
 	d := &net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	i := 0
@@ -251,7 +262,8 @@ func TestFlood(t *testing.T) {
 	}
 	n := 0
 	var highest int
-	for ctx.Err() == nil {
+	for n < 25 || !flooded() {
+		require.NoError(t, ctx.Err(), "%d good requests, %d bad ones of one kind", n, bad[0].Load())
 		if err := p.put("k", "hello", 0); err != nil {
 			t.Errorf("put %d: %v", n, err)
 			break
@@ -271,11 +283,8 @@ func TestFlood(t *testing.T) {
 		highest = max(highest, p.bounded.Connections())
 		n++
 	}
+	stop()
 	flood.Wait()
-	for i := range bad {
-		assert.Greater(t, bad[i].Load(), int64(20), "a flood")
-	}
-	assert.Greater(t, n, 20, "good requests")
 	assert.LessOrEqual(t, highest, 96)
 	eventually(t, "the flood's connections are gone", func() bool { return p.bounded.Connections() == 0 })
 	log := p.log.String()
