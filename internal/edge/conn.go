@@ -128,6 +128,9 @@ func (c *Conn) drain() {
 // be closed for another.
 func (c *Conn) waits() { c.table.waits(c) }
 
+// works takes that back.
+func (c *Conn) works() { c.table.works(c) }
+
 // connKey finds the connection in the context of its requests.
 type connKey struct{}
 

@@ -11,6 +11,7 @@
 //	body.go      the pace of bodies of requests
 //	expect.go    100 Continue
 //	shape.go     requests that are refused by their shape alone
+//	tarry.go     refusals of strangers are delayed when there are many
 //	server.go    the HTTP server over all of it
 //
 // Where there are too many connections, the one that has waited longest without a

@@ -78,7 +78,7 @@ type Sessions interface {
 	Issue(who *auth.Principal, sc fence.Scope, g fence.Generation, t fence.Token) (session.Credentials, error)
 }
 
-// Options are what the API stands on; all but Logger are required.
+// Options are what the API stands on; all but Stranger and Logger are required.
 type Options struct {
 	Verifier   *sigv4.Verifier
 	Principals Principals
@@ -86,6 +86,9 @@ type Options struct {
 	Locks      Locks
 	Guards     Guards
 	Events     Events
+	// Stranger, where set, is called before a call is refused that nobody has signed;
+	// the answer waits for it.
+	Stranger func(*http.Request)
 	// Logger is told of internal errors; slog.Default() where nil.
 	Logger *slog.Logger
 }
@@ -140,7 +143,18 @@ func hostOf(remote string) string {
 }
 
 func (s *server) refuse(why func(*http.Request) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, identify(w), why(r)) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := identify(w)
+		s.wait(r)
+		s.fail(w, r, id, why(r))
+	})
+}
+
+// wait lets the answer to a stranger wait.
+func (s *server) wait(r *http.Request) {
+	if s.Stranger != nil {
+		s.Stranger(r)
+	}
 }
 
 // identify gives the request an id, which finds it in the logs.
@@ -168,6 +182,9 @@ func (s *server) handle(rt route) http.Handler {
 		c := &call{Request: r.WithContext(ctx)}
 		if !rt.open {
 			if err := s.admit(c); err != nil {
+				if c.principal == nil {
+					s.wait(r)
+				}
 				s.fail(w, r, id, err)
 				return
 			}

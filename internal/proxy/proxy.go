@@ -181,10 +181,11 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	service := locks.New(p.state, p.list, locks.Options{Observer: observer, Proxy: id, Absent: c.GuardLease})
 
 	verifier := sigv4.NewVerifier(sigv4.Options{Region: c.Region, Credentials: secrets{sessions}})
+	tarry := edge.NewTarry()
 	objects, err := s3api.New(s3api.Options{
 		Region: c.Region, Domain: c.Domain, Keyring: sessions, Verifier: verifier, Guards: p.list, Buckets: p.buckets,
 		Writers: map[fence.Writes]guarded.Writer{fence.Sealed: p.store}, Reader: p.store, Lister: p.store, Judge: p.store,
-		Observer: observer, Answered: p.quiet.answered, Logger: p.log,
+		Observer: observer, Answered: p.quiet.answered, Stranger: tarry.Wait, Logger: p.log,
 		Limits: s3api.Limits{
 			Concurrent: int(c.Limits.ConcurrentRequests), PerCredential: int(c.Limits.ConcurrentRequestsPerCredential),
 			Deadline: c.Limits.RequestDeadline,
@@ -194,7 +195,7 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	if err != nil {
 		return err
 	}
-	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events, Logger: p.log})
+	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events, Stranger: tarry.Wait, Logger: p.log})
 	p.server = edge.NewServer(route(c.Domain, api, objects), p.edge(), p.log)
 	// Who waits for a lock, or for events, is told to ask elsewhere, rather than
 	// waited for.

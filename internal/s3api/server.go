@@ -83,7 +83,7 @@ type Limits struct {
 }
 
 // Options are what a [Server] is made of. All but Domain, Observer, Answered,
-// Limits and Logger are required.
+// Stranger, Limits and Logger are required.
 type Options struct {
 	// Region is told to clients that ask where a bucket is.
 	Region string
@@ -103,6 +103,9 @@ type Options struct {
 	// Answered is called once for each request after its answer. It must not
 	// block.
 	Answered func(context.Context, *Record)
+	// Stranger, where set, is called before a request is refused whose signature is
+	// not verified; the answer waits for it.
+	Stranger func(*http.Request)
 	Limits   Limits
 	Logger   *slog.Logger
 }
@@ -143,6 +146,7 @@ type Server struct {
 	judge          guarded.Judge
 	observer       events.Observer
 	answered       func(context.Context, *Record)
+	stranger       func(*http.Request)
 	limits         Limits
 	log            *slog.Logger
 	shares         shares
@@ -181,7 +185,7 @@ func New(o Options) (*Server, error) {
 	}
 	return &Server{
 		region: o.Region, domain: o.Domain, keyring: o.Keyring, verifier: o.Verifier, guards: o.Guards, buckets: o.Buckets,
-		writers: o.Writers, reader: o.Reader, lister: o.Lister, judge: o.Judge, observer: o.Observer, answered: o.Answered,
+		writers: o.Writers, reader: o.Reader, lister: o.Lister, judge: o.Judge, observer: o.Observer, answered: o.Answered, stranger: o.Stranger,
 		limits: o.Limits, log: o.Logger, ids: newIDs(),
 		shares: shares{most: o.Limits.Concurrent, each: o.Limits.PerCredential, held: map[string]int{}},
 	}, nil
@@ -199,6 +203,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	defer rq.leave()
 	if err := rq.serve(); err != nil {
+		if rq.who == nil && s.stranger != nil {
+			s.stranger(r)
+		}
 		rq.render(rq.answerTo(err))
 	}
 }
