@@ -118,7 +118,7 @@ func clip(s string) string {
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	body, err := xml.Marshal(struct {
 		XMLName                  xml.Name `xml:"Error"`
-		Code, Message, RequestId string   //nolint:revive,staticcheck // S3's name
+		Code, Message, RequestId string   //nolint:staticcheck // S3's name
 	}{Code: code, Message: message, RequestId: rand.Text()})
 	if err != nil {
 		panic(err) // strings always marshal

@@ -501,7 +501,7 @@ func TestNoContinueBeforeARefusal(t *testing.T) {
 		}
 		s := p.socket(t)
 		s.write("PUT " + tc.target + " HTTP/1.1\r\nHost: " + host + "\r\nExpect: 100-continue\r\n" + tc.auth + tc.header + "\r\n")
-		resp, err := http.ReadResponse(s.answers, &http.Request{Method: "PUT"})
+		resp, err := http.ReadResponse(s.answers, &http.Request{Method: http.MethodPut})
 		require.NoError(t, err, name)
 		assert.Equal(t, tc.status, resp.StatusCode, name)
 		assert.True(t, resp.Close, name)
