@@ -42,4 +42,8 @@ fuzz: ## every fuzz target for T=60s each
 
 .PHONY: bench
 bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH=-quick: one)
-	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m $(BENCH)
+	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.skip '^TestFlood$$' $(BENCH)
+
+.PHONY: flood
+flood: build ## what a flood of bad requests does to good ones, a minute (FLOOD='-rate 5000')
+	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.run '^TestFlood$$' -test.v $(FLOOD)
