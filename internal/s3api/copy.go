@@ -63,6 +63,9 @@ func (rq *request) readSource() (*source, error) {
 	if rq.list.Guarded(src.Bucket) && fence.CheckKey(src.Key) != nil {
 		return nil, object.ErrNoSuchKey
 	}
+	if err := checkName(src.Key); err != nil {
+		return nil, err
+	}
 	if src.version != "" && rq.list.Guarded(src.Bucket) {
 		return nil, notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", src.Bucket)
 	}

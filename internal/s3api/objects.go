@@ -10,7 +10,6 @@ import (
 
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
-	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
 func parseSize(s string) (int64, error) {
@@ -32,7 +31,7 @@ func putObject(rq *request) error {
 	if p.Conditions, err = rq.writeConditions(); err != nil {
 		return err
 	}
-	b, err := rq.openBody(sigv4.BodyOptions{})
+	b, err := rq.openContent()
 	if err != nil {
 		return err
 	}

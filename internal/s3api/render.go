@@ -23,6 +23,7 @@ import (
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
 )
 
 // ids makes request ids: unique in this process by a counter, and among
@@ -321,9 +322,18 @@ func (x *xmlWriter) etag(etag string) {
 	x.buf.WriteString("&#34;</ETag>")
 }
 
-// escape writes text. Control characters are written as references, as S3 does,
-// though XML 1.0 knows none: who has such keys asks for encoding-type=url.
-func (x *xmlWriter) escape(s string) {
+// escape writes text that any parser of XML 1.0 reads. What that version cannot
+// hold (most control characters, U+FFFE, U+FFFF) becomes U+FFFD: the text is a
+// message, or the echo of a key that the client knows.
+func (x *xmlWriter) escape(s string) { x.write(s, false) }
+
+// escapeName writes a name that the client learns here. What XML 1.0 cannot hold
+// is written as a reference all the same, as S3 writes it: parsers refuse the
+// document, where any other character would make it the name of another object.
+// Who has such keys asks for encoding-type=url.
+func (x *xmlWriter) escapeName(s string) { x.write(s, true) }
+
+func (x *xmlWriter) write(s string, exact bool) {
 	last := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -331,7 +341,7 @@ func (x *xmlWriter) escape(s string) {
 			i++
 			continue
 		}
-		width := 1
+		r, width := utf8.DecodeRuneInString(s[i:])
 		var ref string
 		switch {
 		case c == '&':
@@ -342,18 +352,13 @@ func (x *xmlWriter) escape(s string) {
 			ref = "&gt;"
 		case c == '"':
 			ref = "&#34;"
-		case c < utf8.RuneSelf:
-			ref = "&#x" + strconv.FormatUint(uint64(c), 16) + ";"
-		default:
-			var r rune
-			r, width = utf8.DecodeRuneInString(s[i:])
-			if r != utf8.RuneError || width > 1 {
-				if r != 0xFFFE && r != 0xFFFF {
-					i += width
-					continue
-				}
-			}
+		case r == utf8.RuneError && width == 1, upstream.Unreadable(r) && !exact:
 			ref = "\uFFFD"
+		case c < utf8.RuneSelf, upstream.Unreadable(r):
+			ref = "&#x" + strconv.FormatUint(uint64(r), 16) + ";"
+		default:
+			i += width
+			continue
 		}
 		x.buf.WriteString(s[last:i])
 		x.buf.WriteString(ref)

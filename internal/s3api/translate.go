@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/url"
 	"strings"
+
+	"github.com/s3fence/s3fence/internal/upstream"
 )
 
 var errStrange = errors.New("the store's answer is not the XML it should be")
@@ -16,8 +18,8 @@ var errStrange = errors.New("the store's answer is not the XML it should be")
 // get the client's names, and entries of a list whose keys are ours go. All
 // other bytes stay as they are.
 func (rq *request) translate(doc []byte) ([]byte, error) {
-	d := xml.NewDecoder(bytes.NewReader(doc))
-	d.Strict = false // keys with control characters are written as references
+	d := xml.NewDecoder(bytes.NewReader(upstream.Readable(doc)))
+	d.Strict = false
 	var out bytes.Buffer
 	out.Grow(len(doc) + 128)
 	copied := int64(0)
@@ -79,7 +81,7 @@ func (rq *request) translate(doc []byte) ([]byte, error) {
 
 // isList reports whether a document of the store lists objects or buckets.
 func isList(doc []byte) bool {
-	d := xml.NewDecoder(bytes.NewReader(doc))
+	d := xml.NewDecoder(bytes.NewReader(upstream.Readable(doc)))
 	d.Strict = false
 	for {
 		tok, err := d.RawToken()
@@ -108,6 +110,11 @@ func (rq *request) renamed(element string) string {
 		}
 	case "Location":
 		return rq.location()
+	case "Key":
+		// The echo of a key must not keep a client from reading the rest.
+		if rq.op.level == objectLevel && strings.ContainsFunc(rq.key, upstream.Unreadable) && rq.param("encoding-type") == "" {
+			return rq.key
+		}
 	}
 	return ""
 }
