@@ -19,7 +19,7 @@ func Unreadable(r rune) bool {
 
 // Readable is a document of a store for parsers of XML 1.0, byte for byte as long
 // as it was: what they refuse is question marks. Stores write such characters of
-// keys all the same, as references (S3, MinIO) or bare, and one in the echo of a
+// keys all the same, as references (S3 does, in lists) or bare, and one in the echo of a
 // key must not hide what else the document says. Names that are read from it are
 // not to be trusted. doc is left as it is, and returned where nothing is to mend.
 func Readable(doc []byte) []byte {

@@ -58,8 +58,8 @@ func FuzzReadable(f *testing.F) {
 	})
 }
 
-// The echo of a key that XML cannot hold hides no answer: MinIO writes it as a
-// reference, others bare.
+// The echo of a key that XML cannot hold hides no answer, written as a
+// reference or bare.
 func TestErrorsAboutOddKeys(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{"k&#x1;", "k&#x1b;[0m", "k\x01", "k\uFFFE"} {
