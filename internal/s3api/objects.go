@@ -129,10 +129,16 @@ func (rq *request) withEntity(err error, info *object.Info) error {
 	if !errors.Is(err, object.ErrNotModified) {
 		return err
 	}
-	return &apiError{status: http.StatusNotModified, code: "NotModified", cause: err, header: http.Header{
+	h := http.Header{
 		"Etag":          {`"` + info.ETag + `"`},
 		"Last-Modified": {info.Modified.UTC().Format(http.TimeFormat)},
-	}}
+	}
+	for _, name := range [...]string{"Cache-Control", "Expires"} {
+		if v := info.Headers[name]; v != "" {
+			h[name] = []string{v}
+		}
+	}
+	return &apiError{status: http.StatusNotModified, code: "NotModified", cause: err, header: h}
 }
 
 // chooseRange picks what a GET or HEAD answers; nil is the whole object.
@@ -191,7 +197,7 @@ func parseRange(s string, size int64) (*guarded.Range, bool) {
 	if !ok || strings.Contains(spec, ",") {
 		return nil, true
 	}
-	from, to, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	from, to, ok := strings.Cut(spec, "-")
 	if !ok {
 		return nil, true
 	}
@@ -200,8 +206,12 @@ func parseRange(s string, size int64) (*guarded.Range, bool) {
 		switch {
 		case err != nil:
 			return nil, true
-		case n == 0 || size == 0:
+		case n == 0:
 			return nil, false
+		case size == 0:
+			// Satisfiable, and all there is (RFC 9110, section 14.1.2); no
+			// Content-Range can say so.
+			return nil, true
 		}
 		n = min(n, size)
 		return &guarded.Range{Offset: size - n, Length: n}, true
