@@ -270,8 +270,8 @@ func (rq *request) objectHeaders(info *object.Info, rng *guarded.Range) (status 
 			if o.param != p.Name {
 				continue
 			}
-			if strings.ContainsAny(p.Value, "\r\n\x00") {
-				return 0, invalid("%s holds a line break", p.Name)
+			if strings.ContainsFunc(p.Value, notInValue) {
+				return 0, invalid("%s holds a control character, which no header can", p.Name)
 			}
 			h[o.header] = []string{p.Value}
 		}

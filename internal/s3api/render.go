@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ func (rq *request) render(e *apiError) {
 		h[name] = v
 	}
 	if !e.scope.IsZero() {
-		h.Set(headerScope, e.scope.String())
+		setScope(h, e.scope)
 		if e.highest != 0 {
 			h.Set(headerHighest, e.highest.String())
 		}
@@ -170,6 +171,15 @@ func (rq *request) status(code int) {
 	rq.w.WriteHeader(code)
 }
 
+// setScope names a scope in a header, where a header can hold its name: scopes of
+// templates are named by keys, and clients refuse a whole answer for one control
+// character, be it a success.
+func setScope(h http.Header, s fence.Scope) {
+	if name := s.String(); !strings.ContainsFunc(name, notInValue) {
+		h.Set(headerScope, name)
+	}
+}
+
 // fencedHeaders tells the holder which mark its request met: its own token, unless
 // the answer is that of an earlier try and somebody else was granted the lock since.
 func (rq *request) fencedHeaders() {
@@ -181,7 +191,7 @@ func (rq *request) fencedHeaders() {
 		t = passed.Mark.Token
 	}
 	h := rq.w.Header()
-	h.Set(headerScope, rq.side.Scope.String())
+	setScope(h, rq.side.Scope)
 	h.Set(headerHighest, t.String())
 	rq.record.Highest = t
 }
