@@ -69,14 +69,16 @@ func makeObjects(t *testing.T, p *Proxy, prefix, body string) []string {
 	copied("copy", "put")
 	copied("copy of empty", "empty")
 	key := prefix + "parts"
-	var up struct{ UploadId string }
+	var up struct {
+		UploadID string `xml:"UploadId"`
+	}
 	p.Send(t, Request{Method: "POST", Bucket: bucket, Key: key, Query: url.Values{"uploads": {""}}, Header: about}).Want(t, 200).XML(t, &up)
 	var etags []string
 	for n, part := range []string{strings.Repeat("p", 5<<20), body} {
-		q := url.Values{"uploadId": {up.UploadId}, "partNumber": {strconv.Itoa(n + 1)}}
+		q := url.Values{"uploadId": {up.UploadID}, "partNumber": {strconv.Itoa(n + 1)}}
 		etags = append(etags, p.Send(t, Request{Method: "PUT", Bucket: bucket, Key: key, Query: q, Body: part}).Want(t, 200).Header.Get("Etag"))
 	}
-	p.Send(t, Request{Method: "POST", Bucket: bucket, Key: key, Query: url.Values{"uploadId": {up.UploadId}}, Body: completed(etags)}).Want(t, 200)
+	p.Send(t, Request{Method: "POST", Bucket: bucket, Key: key, Query: url.Values{"uploadId": {up.UploadID}}, Body: completed(etags)}).Want(t, 200)
 	return []string{"put", "empty", "copy", "copy of empty", "parts"}
 }
 

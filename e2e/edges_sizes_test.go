@@ -212,9 +212,11 @@ func TestEdgesOneByteTooMany(t *testing.T) {
 
 func (p *Proxy) createUpload(t testing.TB, key string) string {
 	t.Helper()
-	var up struct{ UploadId string }
+	var up struct {
+		UploadID string `xml:"UploadId"`
+	}
 	p.Send(t, Request{Method: "POST", Bucket: p.cluster.Bucket, Key: key, Query: url.Values{"uploads": {""}}}).Want(t, 200).XML(t, &up)
-	return up.UploadId
+	return up.UploadID
 }
 
 // completed is the list of parts as clients send it; ETags by number from 1.

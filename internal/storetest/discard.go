@@ -392,7 +392,7 @@ func (d *Discard) serveUpload(w http.ResponseWriter, r *http.Request, bucket, ke
 		d.mu.Unlock()
 		discardXML(w, struct {
 			XMLName               xml.Name `xml:"InitiateMultipartUploadResult"`
-			Bucket, Key, UploadId string   //nolint:revive,staticcheck // S3's name
+			Bucket, Key, UploadId string   //nolint:staticcheck // the name of the element
 		}{Bucket: bucket, Key: key, UploadId: id})
 		return
 	}
