@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/s3fence/s3fence/internal/guarded"
@@ -24,6 +25,10 @@ const (
 	maxInMemory = 64 << 10
 	// copyBuffer is the size of the pooled buffers that stream answers.
 	copyBuffer = 64 << 10
+	// maxPut is the largest body of one request into a scope: S3's bound on a PUT
+	// and on a part. Source: "Amazon S3 multipart upload limits",
+	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
+	maxPut = 5 << 30
 )
 
 // openBody prepares the verifying reader; it reads nothing.
@@ -34,6 +39,17 @@ func (rq *request) openBody(o sigv4.BodyOptions) (*sigv4.Body, error) {
 	}
 	rq.body = b
 	return b, nil
+}
+
+// openContent is openBody for what a scope will keep.
+func (rq *request) openContent() (*sigv4.Body, error) {
+	b, err := rq.openBody(sigv4.BodyOptions{})
+	if err == nil && b.Length() > maxPut {
+		return nil, &apiError{status: http.StatusBadRequest, code: "EntityTooLarge",
+			message: "Your proposed upload exceeds the maximum allowed size; send it in parts.",
+			fields:  []string{"ProposedSize", strconv.FormatInt(b.Length(), 10), "MaxSizeAllowed", strconv.FormatInt(maxPut, 10)}}
+	}
+	return b, err
 }
 
 // meter counts what is read of a request's body.

@@ -352,6 +352,9 @@ func (rq *request) serveObject() error {
 	}
 	g, sc, ok := rq.list.Find(rq.bucket, rq.key)
 	if !ok {
+		if err := checkName(rq.key); err != nil {
+			return err
+		}
 		if err := rq.unguarded(rq.bucket, rq.key); err != nil {
 			return err
 		}
