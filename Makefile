@@ -40,6 +40,15 @@ e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 fuzz: ## every fuzz target for T=60s each
 	@scripts/fuzz.sh $(T)
 
+.PHONY: sizes
+sizes: build ## the largest bodies, lists and mirrors in every form, with their real sizes, 10 minutes
+	@go build -o bin/with ./internal/pgtest/with
+	@S3FENCE_TEST_SIZES=all S3FENCE_TEST_BIN=$$PWD/bin bin/with go test -v -count=1 -timeout 60m -run '^TestEdges(FiveGiB|OneByteTooMany|TenThousandParts|HundredThousandKeys|Sync)$$' ./e2e/
+
 .PHONY: bench
 bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH=-quick: one)
-	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m $(BENCH)
+	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.skip '^TestFlood$$' $(BENCH)
+
+.PHONY: flood
+flood: build ## what a flood of bad requests does to good ones, a minute (FLOOD='-rate 5000')
+	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.run '^TestFlood$$' -test.v $(FLOOD)

@@ -11,6 +11,9 @@
 // nothing is skipped but the run of the AWS SDK for JavaScript, which comes from npm
 // alone and whose recorded requests are sent instead.
 //
+// make sizes runs the tests of the largest bodies, lists and mirrors with their
+// real sizes (S3FENCE_TEST_SIZES=all), which are bounded otherwise.
+//
 // # The harness
 //
 // A test starts a [Cluster]: a state, a store, and proxies as processes.

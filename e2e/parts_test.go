@@ -44,10 +44,10 @@ func TestPartsWithDev(t *testing.T) {
 	c.Proxies[0].Python("parts.py", c.Bucket, "jobs/py/", strconv.FormatInt(token, 10)).Must(t)
 }
 
-// sums are the fields in which the SDK keeps checksums.
-type sums struct{ crc32, crc32c, crc64, sha1, sha256 *string }
+// sdkSums are the fields in which the SDK keeps checksums.
+type sdkSums struct{ crc32, crc32c, crc64, sha1, sha256 *string }
 
-func (s sums) of(a types.ChecksumAlgorithm) string {
+func (s sdkSums) of(a types.ChecksumAlgorithm) string {
 	return aws.ToString(map[types.ChecksumAlgorithm]*string{
 		types.ChecksumAlgorithmCrc32: s.crc32, types.ChecksumAlgorithmCrc32c: s.crc32c, types.ChecksumAlgorithmCrc64nvme: s.crc64,
 		types.ChecksumAlgorithmSha1: s.sha1, types.ChecksumAlgorithmSha256: s.sha256,
@@ -78,7 +78,7 @@ func partsStory(t *testing.T, c *Cluster, prefix string, sealed bool, options ..
 			n := aws.Int32(int32(i + 1))
 			out, err := client.UploadPart(ctx, &s3.UploadPartInput{Bucket: &c.Bucket, Key: key, UploadId: begun.UploadId, PartNumber: n, Body: bytes.NewReader(b), ChecksumAlgorithm: kind.algorithm})
 			require.NoError(t, err, name)
-			each = append(each, sums{out.ChecksumCRC32, out.ChecksumCRC32C, out.ChecksumCRC64NVME, out.ChecksumSHA1, out.ChecksumSHA256}.of(kind.algorithm))
+			each = append(each, sdkSums{out.ChecksumCRC32, out.ChecksumCRC32C, out.ChecksumCRC64NVME, out.ChecksumSHA1, out.ChecksumSHA256}.of(kind.algorithm))
 			require.NotEmpty(t, each[i], name)
 			parts = append(parts, types.CompletedPart{ETag: out.ETag, PartNumber: n, ChecksumCRC32: out.ChecksumCRC32, ChecksumCRC32C: out.ChecksumCRC32C,
 				ChecksumCRC64NVME: out.ChecksumCRC64NVME, ChecksumSHA1: out.ChecksumSHA1, ChecksumSHA256: out.ChecksumSHA256})
@@ -87,7 +87,7 @@ func partsStory(t *testing.T, c *Cluster, prefix string, sealed bool, options ..
 		require.NoError(t, err)
 		require.Len(t, listed.Parts, len(bodies))
 		for i, p := range listed.Parts {
-			assert.Equal(t, each[i], sums{p.ChecksumCRC32, p.ChecksumCRC32C, p.ChecksumCRC64NVME, p.ChecksumSHA1, p.ChecksumSHA256}.of(kind.algorithm), name)
+			assert.Equal(t, each[i], sdkSums{p.ChecksumCRC32, p.ChecksumCRC32C, p.ChecksumCRC64NVME, p.ChecksumSHA1, p.ChecksumSHA256}.of(kind.algorithm), name)
 		}
 		assert.Equal(t, kind.algorithm, listed.ChecksumAlgorithm)
 		if sealed {
@@ -98,13 +98,13 @@ func partsStory(t *testing.T, c *Cluster, prefix string, sealed bool, options ..
 			ChecksumType: kind.kind, MpuObjectSize: aws.Int64(int64(len(whole))), MultipartUpload: &types.CompletedMultipartUpload{Parts: parts}})
 		require.NoError(t, err, name)
 		require.True(t, strings.HasSuffix(*done.ETag, `-2"`), *done.ETag)
-		sum := sums{done.ChecksumCRC32, done.ChecksumCRC32C, done.ChecksumCRC64NVME, done.ChecksumSHA1, done.ChecksumSHA256}.of(kind.algorithm)
+		sum := sdkSums{done.ChecksumCRC32, done.ChecksumCRC32C, done.ChecksumCRC64NVME, done.ChecksumSHA1, done.ChecksumSHA256}.of(kind.algorithm)
 		require.NotEmpty(t, sum, name)
 		require.Equal(t, kind.kind == types.ChecksumTypeComposite, strings.HasSuffix(sum, "-2"), sum)
 
 		head, err := client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket, Key: key, ChecksumMode: types.ChecksumModeEnabled})
 		require.NoError(t, err)
-		assert.Equal(t, sum, sums{head.ChecksumCRC32, head.ChecksumCRC32C, head.ChecksumCRC64NVME, head.ChecksumSHA1, head.ChecksumSHA256}.of(kind.algorithm), name)
+		assert.Equal(t, sum, sdkSums{head.ChecksumCRC32, head.ChecksumCRC32C, head.ChecksumCRC64NVME, head.ChecksumSHA1, head.ChecksumSHA256}.of(kind.algorithm), name)
 		assert.Equal(t, *done.ETag, *head.ETag)
 		assert.Equal(t, kind.kind, head.ChecksumType)
 		got, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &c.Bucket, Key: key, ChecksumMode: types.ChecksumModeEnabled})
@@ -120,7 +120,7 @@ func partsStory(t *testing.T, c *Cluster, prefix string, sealed bool, options ..
 			require.NoError(t, err, name)
 			assert.Equal(t, int32(2), aws.ToInt32(head.PartsCount))
 			assert.Equal(t, int64(len(b)), *head.ContentLength)
-			assert.Equal(t, each[i], sums{head.ChecksumCRC32, head.ChecksumCRC32C, head.ChecksumCRC64NVME, head.ChecksumSHA1, head.ChecksumSHA256}.of(kind.algorithm), "part %d %s", i+1, name)
+			assert.Equal(t, each[i], sdkSums{head.ChecksumCRC32, head.ChecksumCRC32C, head.ChecksumCRC64NVME, head.ChecksumSHA1, head.ChecksumSHA256}.of(kind.algorithm), "part %d %s", i+1, name)
 			got, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &c.Bucket, Key: key, PartNumber: n, ChecksumMode: types.ChecksumModeEnabled})
 			require.NoError(t, err, name)
 			body, err := io.ReadAll(got.Body)
@@ -145,11 +145,11 @@ func partsStory(t *testing.T, c *Cluster, prefix string, sealed bool, options ..
 		a := attributes("", 0)
 		assert.Equal(t, int64(len(whole)), *a.ObjectSize)
 		bare, _, _ := strings.Cut(sum, "-")
-		assert.Equal(t, bare, sums{a.Checksum.ChecksumCRC32, a.Checksum.ChecksumCRC32C, a.Checksum.ChecksumCRC64NVME, a.Checksum.ChecksumSHA1, a.Checksum.ChecksumSHA256}.of(kind.algorithm))
+		assert.Equal(t, bare, sdkSums{a.Checksum.ChecksumCRC32, a.Checksum.ChecksumCRC32C, a.Checksum.ChecksumCRC64NVME, a.Checksum.ChecksumSHA1, a.Checksum.ChecksumSHA256}.of(kind.algorithm))
 		require.Equal(t, int32(2), aws.ToInt32(a.ObjectParts.TotalPartsCount))
 		require.Len(t, a.ObjectParts.Parts, 2)
 		for i, p := range a.ObjectParts.Parts {
-			assert.Equal(t, each[i], sums{p.ChecksumCRC32, p.ChecksumCRC32C, p.ChecksumCRC64NVME, p.ChecksumSHA1, p.ChecksumSHA256}.of(kind.algorithm), name)
+			assert.Equal(t, each[i], sdkSums{p.ChecksumCRC32, p.ChecksumCRC32C, p.ChecksumCRC64NVME, p.ChecksumSHA1, p.ChecksumSHA256}.of(kind.algorithm), name)
 			assert.Equal(t, int64(len(bodies[i])), *p.Size)
 		}
 		a = attributes("0", 1)

@@ -88,7 +88,9 @@ func (e *endpoint) object(ctx context.Context, method, key string, body []byte, 
 // and parser over a plain connection: a Transport hands each request through
 // two more goroutines, which would cost as much as the rest of this client.
 type wire struct {
-	addr   string
+	addr string
+	// from is the address to connect from; nil for any.
+	from   net.Addr
 	conn   net.Conn
 	reader *bufio.Reader
 	buffer []byte
@@ -114,7 +116,7 @@ func (w *wire) send(ctx context.Context, s *shot) (int64, error) {
 
 func (w *wire) exchange(ctx context.Context, s *shot) (int64, error) {
 	if w.conn == nil {
-		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", w.addr)
+		conn, err := (&net.Dialer{Timeout: 5 * time.Second, LocalAddr: w.from}).DialContext(ctx, "tcp", w.addr)
 		if err != nil {
 			return 0, err
 		}

@@ -46,6 +46,7 @@ var rooms = map[string]room{
 	"internal/s3api": {[]string{"internal/checksum", "internal/events", "internal/idempotency", "internal/fence", "internal/object", "internal/state", "internal/auth", "internal/guarded", "internal/guards", "internal/sealed", "internal/sigv4", "internal/upstream", "internal/pause"},
 		"the S3 edge reaches databases through the ways to write only, and knows no leases"},
 
+	"internal/edge":    {nil, "connections are bounded alike for every API and every client, before it is known what is asked"},
 	"internal/lockrun": {nil, "it supervises processes: what a lock is, and where it is kept, is its caller's matter"},
 
 	"internal/proxy": {all, "the wiring, and nothing but the wiring, knows everything"},

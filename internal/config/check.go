@@ -30,6 +30,9 @@ func (c *Config) check() Errors {
 	k.credentials()
 	k.sessions()
 	k.guards()
+	if l := c.Limits; l.SpoolTotalBytes < l.SpoolBytes {
+		k.fail("limits.spool_total_bytes", "make it at least spool_bytes", "%d is less than spool_bytes, %d: a body of that size would never fit", l.SpoolTotalBytes, l.SpoolBytes)
+	}
 	if c.UpstreamValidity%time.Second != 0 {
 		k.fail("upstream_validity", "write 15s", "%v is not in whole seconds", c.UpstreamValidity)
 	}

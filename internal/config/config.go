@@ -162,20 +162,38 @@ type Guard struct {
 	LockDelay time.Duration `key:"lock_delay" default:"0s" min:"0s" max:"1h"`
 }
 
-// Limits bound what requests may use.
+// Limits bound what requests and connections may use.
 type Limits struct {
-	// ConcurrentRequests are answered at one time; more are told to try again.
+	// ConcurrentRequests are answered at one time, once their signature is verified;
+	// more are told to try again.
 	ConcurrentRequests int64 `key:"concurrent_requests" default:"1024" min:"1" max:"1000000"`
+	// ConcurrentRequestsPerCredential are those of one configured credential, its
+	// sessions included; 0 stands for half of ConcurrentRequests.
+	ConcurrentRequestsPerCredential int64 `key:"concurrent_requests_per_credential" default:"0" min:"0" max:"1000000"`
+	// Connections are open at one time, ConnectionsPerAddress from one address (of
+	// IPv6, one /64); 0 for no bound of that kind.
+	Connections           int64 `key:"connections" default:"4096" min:"1" max:"1000000"`
+	ConnectionsPerAddress int64 `key:"connections_per_address" default:"1024" min:"0" max:"1000000"`
+	// HeaderBytes bounds the request line with all headers, Headers their lines.
+	HeaderBytes int64 `key:"header_bytes" default:"65536" min:"8192" max:"1048576"`
+	Headers     int64 `key:"headers" default:"200" min:"50" max:"10000"`
+	// HeaderTimeout bounds a TLS handshake, and the arrival of a request's headers;
+	// IdleTimeout the pause between two requests of a connection.
+	HeaderTimeout time.Duration `key:"header_timeout" default:"20s" min:"1s" max:"10m"`
+	IdleTimeout   time.Duration `key:"idle_timeout" default:"2m" min:"1s" max:"1h"`
 	// RequestDeadline bounds requests that stream nothing.
 	RequestDeadline time.Duration `key:"request_deadline" default:"60s" min:"1s" max:"1h"`
 	// StallTimeout ends a connection on which a body or an answer made no
-	// progress for so long.
+	// progress for so long. Progress counts at MinRate bytes a second: a client
+	// that is slower ends later, but ends; 0 for no minimum.
 	StallTimeout time.Duration `key:"stall_timeout" default:"60s" min:"1s" max:"1h"`
+	MinRate      int64         `key:"min_rate" default:"500" min:"0" max:"1000000"`
 	// SpoolBytes is the largest body that is kept on disk, in SpoolDir, because it
-	// must be known whole before it is sent. Empty SpoolDir: the system's
-	// directory for temporary files.
-	SpoolBytes int64 `key:"spool_bytes" default:"67108864" min:"65536"`
-	SpoolDir   Path  `key:"spool_dir"`
+	// must be known whole before it is sent, SpoolTotalBytes the sum of all of them
+	// at one time. Empty SpoolDir: the system's directory for temporary files.
+	SpoolBytes      int64 `key:"spool_bytes" default:"67108864" min:"65536"`
+	SpoolTotalBytes int64 `key:"spool_total_bytes" default:"1073741824" min:"65536"`
+	SpoolDir        Path  `key:"spool_dir"`
 	// DrainTimeout bounds the wait for running requests at the end.
 	DrainTimeout time.Duration `key:"drain_timeout" default:"30s" min:"0s" max:"1h"`
 }

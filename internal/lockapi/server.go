@@ -37,8 +37,6 @@ const (
 	// wait for a lease and for the copying of what exists.
 	callTime  = 30 * time.Second
 	guardTime = 10 * time.Minute
-	// bodyTime bounds how long a client may take to send its body.
-	bodyTime = 20 * time.Second
 )
 
 // Locks is the lock service; *locks.Service is one.
@@ -80,7 +78,7 @@ type Sessions interface {
 	Issue(who *auth.Principal, sc fence.Scope, g fence.Generation, t fence.Token) (session.Credentials, error)
 }
 
-// Options are what the API stands on; all but Logger are required.
+// Options are what the API stands on; all but Stranger and Logger are required.
 type Options struct {
 	Verifier   *sigv4.Verifier
 	Principals Principals
@@ -88,6 +86,9 @@ type Options struct {
 	Locks      Locks
 	Guards     Guards
 	Events     Events
+	// Stranger, where set, is called before a call is refused that nobody has signed;
+	// the answer waits for it.
+	Stranger func(*http.Request)
 	// Logger is told of internal errors; slog.Default() where nil.
 	Logger *slog.Logger
 }
@@ -142,7 +143,18 @@ func hostOf(remote string) string {
 }
 
 func (s *server) refuse(why func(*http.Request) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, identify(w), why(r)) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := identify(w)
+		s.wait(r)
+		s.fail(w, r, id, why(r))
+	})
+}
+
+// wait lets the answer to a stranger wait.
+func (s *server) wait(r *http.Request) {
+	if s.Stranger != nil {
+		s.Stranger(r)
+	}
 }
 
 // identify gives the request an id, which finds it in the logs.
@@ -169,7 +181,10 @@ func (s *server) handle(rt route) http.Handler {
 		defer cancel()
 		c := &call{Request: r.WithContext(ctx)}
 		if !rt.open {
-			if err := s.admit(w, c); err != nil {
+			if err := s.admit(c); err != nil {
+				if c.principal == nil {
+					s.wait(r)
+				}
 				s.fail(w, r, id, err)
 				return
 			}
@@ -188,12 +203,7 @@ func (s *server) handle(rt route) http.Handler {
 }
 
 // admit verifies the signature and reads the body that it covers.
-func (s *server) admit(w http.ResponseWriter, c *call) error {
-	// The deadline is taken off again: past it the server would take the client
-	// for gone while it waits for a lock.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+func (s *server) admit(c *call) error {
 	if c.ContentLength > maxBody {
 		return fmt.Errorf("%w: %d bytes; at most %d are taken", errTooLarge, c.ContentLength, maxBody)
 	}

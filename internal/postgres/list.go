@@ -10,25 +10,27 @@ import (
 )
 
 // Lists are range scans of one index, in its order, in one statement and so in
-// one snapshot. They take no locks. The end of a range is a parameter of a
+// one snapshot. They take no locks. The limit is a subquery, whose value a planner
+// does not know: where it takes a range for a few rows, because the table was filled
+// since it was analysed, it would read all of them and sort. The end of a range is a parameter of a
 // statement of its own, not an "or", so that every plan has both bounds.
 const (
 	listObjectsFrom = `
-SELECT ` + objectColumns + ` FROM objects WHERE bucket = $1 AND key >= $2 ORDER BY key LIMIT $3`
+SELECT ` + objectColumns + ` FROM objects WHERE bucket = $1 AND key >= $2 ORDER BY key LIMIT (SELECT $3::bigint)`
 	listObjectsTo = `
-SELECT ` + objectColumns + ` FROM objects WHERE bucket = $1 AND key >= $2 AND key < $4 ORDER BY key LIMIT $3`
+SELECT ` + objectColumns + ` FROM objects WHERE bucket = $1 AND key >= $2 AND key < $4 ORDER BY key LIMIT (SELECT $3::bigint)`
 	listUploadsFrom = `
 SELECT ` + uploadColumns + ` FROM uploads
- WHERE bucket = $1 AND (key, id) > ($2, $3) AND NOT completed ORDER BY key, id LIMIT $4`
+ WHERE bucket = $1 AND (key, id) > ($2, $3) AND NOT completed ORDER BY key, id LIMIT (SELECT $4::bigint)`
 	listUploadsTo = `
 SELECT ` + uploadColumns + ` FROM uploads
- WHERE bucket = $1 AND (key, id) > ($2, $3) AND key < $5 AND NOT completed ORDER BY key, id LIMIT $4`
+ WHERE bucket = $1 AND (key, id) > ($2, $3) AND key < $5 AND NOT completed ORDER BY key, id LIMIT (SELECT $4::bigint)`
 	listScopesFrom = `
-SELECT ` + scopeColumns + ` FROM scopes WHERE scope >= $1 AND scope > $2 ORDER BY scope LIMIT $3`
+SELECT ` + scopeColumns + ` FROM scopes WHERE scope >= $1 AND scope > $2 ORDER BY scope LIMIT (SELECT $3::bigint)`
 	listScopesTo = `
-SELECT ` + scopeColumns + ` FROM scopes WHERE scope >= $1 AND scope > $2 AND scope < $4 ORDER BY scope LIMIT $3`
+SELECT ` + scopeColumns + ` FROM scopes WHERE scope >= $1 AND scope > $2 AND scope < $4 ORDER BY scope LIMIT (SELECT $3::bigint)`
 	listGarbage = `
-SELECT physical, found FROM garbage WHERE bucket = $1 AND found < $2 ORDER BY found, physical LIMIT $3`
+SELECT physical, found FROM garbage WHERE bucket = $1 AND found < $2 ORDER BY found, physical LIMIT (SELECT $3::bigint)`
 )
 
 // ListObjects returns objects of a range in key order; see [state.State].
@@ -101,8 +103,8 @@ func afterPrefix(prefix string) ([]byte, bool) {
 
 // The lists of claims go backwards through the primary key.
 const (
-	listClaims       = `SELECT ` + claimColumns + ` FROM claims WHERE job = $1 ORDER BY slot DESC LIMIT $2`
-	listClaimsBefore = `SELECT ` + claimColumns + ` FROM claims WHERE job = $1 AND slot < $3 ORDER BY slot DESC LIMIT $2`
+	listClaims       = `SELECT ` + claimColumns + ` FROM claims WHERE job = $1 ORDER BY slot DESC LIMIT (SELECT $2::bigint)`
+	listClaimsBefore = `SELECT ` + claimColumns + ` FROM claims WHERE job = $1 AND slot < $3 ORDER BY slot DESC LIMIT (SELECT $2::bigint)`
 )
 
 // ListClaims returns the claims of a job, by slot and backwards; see [state.State].

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/s3fence/s3fence/internal/config"
+	"github.com/s3fence/s3fence/internal/edge"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/objectstore"
 )
@@ -69,7 +70,7 @@ func NewDev(ctx context.Context, o DevOptions) (_ *Proxy, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w on a loopback port: %w", ErrListen, err)
 	}
-	server := &http.Server{Handler: store.Handler(), ReadHeaderTimeout: headerTime}
+	server := &http.Server{Handler: store.Handler(), ReadHeaderTimeout: edge.DefaultHeaderTime}
 	closers = append(closers, func() { _ = server.Close() })
 	go server.Serve(l) //nolint:errcheck // ends with Close
 

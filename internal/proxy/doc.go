@@ -21,10 +21,8 @@
 //
 // # Connections
 //
-// HTTP/1.1 alone, with and without TLS: it is what S3 clients speak. The length
-// of a request is not bounded in time, since uploads take long, but its progress
-// is: a body of which nothing arrives and an answer of which nothing is taken
-// for the stall timeout end their connection.
+// They are package edge's: how many, how fast, and how they end. Requests that
+// nobody vouches for are logged summed up; see log.go.
 //
 // # What it does not do
 //

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,13 +35,18 @@ type world struct {
 	state string
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes one; wrap, where given, stands in front of the store.
+func newWorld(t *testing.T, wrap ...func(http.Handler) http.Handler) *world {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := objectstore.Open(t.Context(), filepath.Join(dir, "objects"), objectstore.Options{AccessKey: "proxy", SecretKey: "upstream-secret"})
 	require.NoError(t, err)
 	require.NoError(t, st.CreateBucket(t.Context(), "data"))
-	server := httptest.NewServer(st.Handler())
+	h := st.Handler()
+	for _, w := range wrap {
+		h = w(h)
+	}
+	server := httptest.NewServer(h)
 	t.Cleanup(func() {
 		server.Close()
 		require.NoError(t, st.Close())
@@ -48,6 +54,16 @@ func newWorld(t *testing.T) *world {
 	w := &world{store: server.URL, state: "sqlite:" + filepath.Join(dir, "state.db")}
 	require.NoError(t, Migrate(t.Context(), config.State(w.state)))
 	return w
+}
+
+// fill puts an object of zeros into the store, past every proxy.
+func (w *world) fill(bucket, key string, size int) error {
+	c := s3.New(s3.Options{
+		BaseEndpoint: aws.String(w.store), Region: "us-east-1", UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider("proxy", "upstream-secret", ""),
+	})
+	_, err := c.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: bytes.NewReader(make([]byte, size))})
+	return err
 }
 
 // config is one that works, changed by more variables.
@@ -117,10 +133,16 @@ func (r *live) url() string {
 }
 
 func (r *live) s3(opts ...func(*s3.Options)) *s3.Client {
-	return s3.New(s3.Options{
+	o := s3.Options{
 		BaseEndpoint: aws.String(r.url()), Region: "us-east-1", UsePathStyle: true, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider("ann", "ann-secret", ""),
-	}, opts...)
+	}
+	if r.config.TLS.CertFile != "" {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		r.t.Cleanup(transport.CloseIdleConnections)
+		o.HTTPClient = &http.Client{Transport: transport}
+	}
+	return s3.New(o, opts...)
 }
 
 func (r *live) locks() *client.Client {

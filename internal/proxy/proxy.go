@@ -19,6 +19,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/config"
+	"github.com/s3fence/s3fence/internal/edge"
 	"github.com/s3fence/s3fence/internal/eventlog"
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
@@ -39,13 +40,6 @@ const (
 	// that records what has happened up to the end.
 	farewell   = 10 * time.Second
 	lastEvents = 5 * time.Second
-	// headerTime bounds the arrival of a request's header, idleTime the life of a
-	// connection without requests: above that of the clients' pools, so that it is
-	// they who close.
-	headerTime = 20 * time.Second
-	idleTime   = 2 * time.Minute
-	// maxHeader is in bytes, for all headers of a request.
-	maxHeader = 64 << 10
 )
 
 // ErrListen is wrapped by errors about ports.
@@ -63,6 +57,7 @@ type Options struct {
 type Proxy struct {
 	config   *config.Config
 	log      *slog.Logger
+	quiet    *quiet
 	state    state.State
 	buckets  *buckets
 	store    *sealed.Store
@@ -72,7 +67,8 @@ type Proxy struct {
 	guards   []fence.Guard
 	ensure   func(context.Context) error
 	listener net.Listener
-	health   net.Listener // nil where off
+	bounded  *edge.Listener // below TLS, where that is on
+	health   net.Listener   // nil where off
 	server   *http.Server
 	phase    atomic.Value // phase
 	serving  chan struct{}
@@ -97,7 +93,7 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *Proxy, err error)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	p := &Proxy{config: c, log: o.Logger, serving: make(chan struct{})}
+	p := &Proxy{config: c, log: o.Logger, quiet: newQuiet(o.Logger), serving: make(chan struct{})}
 	p.phase.Store(starting)
 	p.ensure = func(ctx context.Context) error { return p.admin.Ensure(ctx, p.guards) }
 	defer func() {
@@ -185,20 +181,22 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	service := locks.New(p.state, p.list, locks.Options{Observer: observer, Proxy: id, Absent: c.GuardLease})
 
 	verifier := sigv4.NewVerifier(sigv4.Options{Region: c.Region, Credentials: secrets{sessions}})
+	tarry := edge.NewTarry()
 	objects, err := s3api.New(s3api.Options{
 		Region: c.Region, Domain: c.Domain, Keyring: sessions, Verifier: verifier, Guards: p.list, Buckets: p.buckets,
 		Writers: map[fence.Writes]guarded.Writer{fence.Sealed: p.store}, Reader: p.store, Lister: p.store, Judge: p.store,
-		Observer: observer, Answered: answered(p.log), Logger: p.log,
+		Observer: observer, Answered: p.quiet.answered, Stranger: tarry.Wait, Logger: p.log,
 		Limits: s3api.Limits{
-			Concurrent: int(c.Limits.ConcurrentRequests), Deadline: c.Limits.RequestDeadline,
-			Spool: c.Limits.SpoolBytes, SpoolDir: string(c.Limits.SpoolDir),
+			Concurrent: int(c.Limits.ConcurrentRequests), PerCredential: int(c.Limits.ConcurrentRequestsPerCredential),
+			Deadline: c.Limits.RequestDeadline,
+			Spool:    c.Limits.SpoolBytes, SpoolTotal: c.Limits.SpoolTotalBytes, SpoolDir: string(c.Limits.SpoolDir),
 		},
 	})
 	if err != nil {
 		return err
 	}
-	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events, Logger: p.log})
-	p.server = p.newServer(expectContinue(route(c.Domain, api, stallBodies(objects, c.Limits.StallTimeout))))
+	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events, Stranger: tarry.Wait, Logger: p.log})
+	p.server = edge.NewServer(route(c.Domain, api, objects), p.edge(), p.log)
 	// Who waits for a lock, or for events, is told to ask elsewhere, rather than
 	// waited for.
 	p.server.RegisterOnShutdown(service.Drain)
@@ -225,12 +223,13 @@ func route(domain string, api, objects http.Handler) http.Handler {
 	})
 }
 
-func (p *Proxy) newServer(h http.Handler) *http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Server{
-		Handler: h, Protocols: protocols, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug), ConnContext: withConn,
+// edge is what the configuration says of connections.
+func (p *Proxy) edge() edge.Limits {
+	l := p.config.Limits
+	return edge.Limits{
+		Connections: int(l.Connections), PerAddress: int(l.ConnectionsPerAddress),
+		HeaderBytes: int(l.HeaderBytes), Headers: int(l.Headers), HeaderTime: l.HeaderTimeout, IdleTime: l.IdleTimeout,
+		Stall: l.StallTimeout, MinRate: l.MinRate, Refused: p.quiet.connection,
 	}
 }
 
@@ -283,7 +282,8 @@ func (p *Proxy) listen(ctx context.Context) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, func() { _ = l.Close() })
-	p.listener = stallListener{l, p.config.Limits.StallTimeout}
+	p.bounded = edge.Listen(l, p.edge())
+	p.listener = p.bounded
 	if cert != nil {
 		p.listener = tls.NewListener(p.listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"http/1.1"}})
 	}
@@ -334,9 +334,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	if p.health != nil {
-		health := p.newServer(p.healthHandler())
+		health := edge.NewServer(p.healthHandler(), edge.Limits{}, p.log)
 		var answering sync.WaitGroup
-		answering.Go(func() { _ = health.Serve(p.health) })
+		answering.Go(func() { _ = health.Serve(edge.Listen(p.health, edge.Limits{})) })
 		defer func() {
 			_ = health.Close()
 			answering.Wait()

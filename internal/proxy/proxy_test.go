@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -281,6 +282,31 @@ func TestStalledUpload(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF, "the connection is closed")
 	_, err = p.s3().HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String("data"), Key: aws.String("stalled")})
 	assert.Equal(t, "NotFound", code(err))
+}
+
+// The lock API stands on the endpoint's own host; under a bucket's host the same
+// path is a key.
+func TestRoute(t *testing.T) {
+	t.Parallel()
+	say := func(text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
+	}
+	for _, tc := range []struct{ domain, host, path, want string }{
+		{"", "h:9000", "/-/v1/locks", "api"},
+		{"", "h:9000", "/data/-/v1/locks", "objects"},
+		{"", "h:9000", "/", "objects"},
+		{"", "h:9000", "/-", "objects"},
+		{"s3.example.com", "s3.example.com:9000", "/-/v1/locks", "api"},
+		{"s3.example.com", "data.s3.example.com:9000", "/-/v1/locks", "objects"},
+		{"s3.example.com", "DATA.S3.EXAMPLE.COM", "/-/v1/locks", "objects"},
+		{"s3.example.com", "127.0.0.1:9000", "/-/v1/locks", "api"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, tc.path, nil)
+		r.Host = tc.host
+		w := httptest.NewRecorder()
+		route(tc.domain, say("api"), say("objects")).ServeHTTP(w, r)
+		assert.Equal(t, tc.want, w.Body.String(), "%+v", tc)
+	}
 }
 
 // The embedded world keeps everything over a restart, and what somebody did to

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
@@ -348,6 +349,10 @@ func (b *batch) match(index []int, out *resultXML) {
 	}
 	for _, i := range index {
 		v := version{b.entries[i].Key, b.entries[i].VersionID}
+		if _, ok := done[v]; !ok && bad[v] == nil {
+			// MinIO takes /k for k, and says so.
+			v.key = strings.TrimLeft(v.key, "/")
+		}
 		if d, ok := done[v]; ok {
 			b.deleted[i] = d
 		} else if e, ok := bad[v]; ok {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/s3fence/s3fence/internal/guarded"
@@ -24,6 +25,10 @@ const (
 	maxInMemory = 64 << 10
 	// copyBuffer is the size of the pooled buffers that stream answers.
 	copyBuffer = 64 << 10
+	// maxPut is the largest body of one request into a scope: S3's bound on a PUT
+	// and on a part. Source: "Amazon S3 multipart upload limits",
+	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
+	maxPut = 5 << 30
 )
 
 // openBody prepares the verifying reader; it reads nothing.
@@ -34,6 +39,17 @@ func (rq *request) openBody(o sigv4.BodyOptions) (*sigv4.Body, error) {
 	}
 	rq.body = b
 	return b, nil
+}
+
+// openContent is openBody for what a scope will keep.
+func (rq *request) openContent() (*sigv4.Body, error) {
+	b, err := rq.openBody(sigv4.BodyOptions{})
+	if err == nil && b.Length() > maxPut {
+		return nil, &apiError{status: http.StatusBadRequest, code: "EntityTooLarge",
+			message: "Your proposed upload exceeds the maximum allowed size; send it in parts.",
+			fields:  []string{"ProposedSize", strconv.FormatInt(b.Length(), 10), "MaxSizeAllowed", strconv.FormatInt(maxPut, 10)}}
+	}
+	return b, err
 }
 
 // meter counts what is read of a request's body.
@@ -133,12 +149,61 @@ type outgoing struct {
 	io.Reader
 	length int64
 	file   *os.File
+	// room is what the file has of the spool.
+	room *room
 }
 
 func (o *outgoing) Close() {
 	if o.file != nil {
 		discard(o.file)
+		o.room.free()
 	}
+}
+
+// roomStep is how much of the spool a body of unknown length takes at a time.
+const roomStep = 64 << 10
+
+// room is what one body has of the spool that all requests share.
+type room struct {
+	s     *Server
+	taken int64
+}
+
+// upTo makes sure that there is room for n bytes in all.
+func (m *room) upTo(n int64) error {
+	if n <= m.taken {
+		return nil
+	}
+	more := n - m.taken
+	if m.s.spooled.Add(more) > m.s.limits.SpoolTotal {
+		m.s.spooled.Add(-more)
+		return unavailable(codeSlowDown, "There is no room left at the moment for bodies that must be kept until their end is known. Send it again, or send its length and its checksum first.", nil)
+	}
+	m.taken = n
+	return nil
+}
+
+func (m *room) free() {
+	m.s.spooled.Add(-m.taken)
+	m.taken = 0
+}
+
+// roomy writes to a file within its room.
+type roomy struct {
+	file    io.Writer
+	room    *room
+	written int64
+}
+
+func (w *roomy) Write(p []byte) (int, error) {
+	if end := w.written + int64(len(p)); end > w.room.taken {
+		if err := w.room.upTo((end + roomStep - 1) / roomStep * roomStep); err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.file.Write(p)
+	w.written += int64(n)
+	return n, err
 }
 
 // send prepares the body for the store, which wants to know its length, and
@@ -241,12 +306,20 @@ func discard(f *os.File) {
 
 // spool keeps a body in a file without a name until its end is known.
 func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
+	share := &room{s: rq.s}
+	if length := b.Length(); length > 0 {
+		// Before the client is told to send it.
+		if err := share.upTo(length); err != nil {
+			return nil, err
+		}
+	}
 	f, err := os.CreateTemp(rq.s.limits.SpoolDir, "s3fence-body-*")
 	if err != nil {
+		share.free()
 		return nil, unavailable(codeUnavailable, "There is no room to keep the body; send its length.", err)
 	}
 	_ = os.Remove(f.Name())
-	n, err := io.Copy(f, io.LimitReader(meter{b, rq}, rq.s.limits.Spool+1))
+	n, err := io.Copy(&roomy{file: f, room: share}, io.LimitReader(meter{b, rq}, rq.s.limits.Spool+1))
 	if err == nil && n > rq.s.limits.Spool {
 		err = tooLong()
 	}
@@ -255,6 +328,7 @@ func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 	}
 	if err != nil {
 		discard(f)
+		share.free()
 		if pe := (*os.PathError)(nil); errors.As(err, &pe) {
 			err = unavailable(codeUnavailable, "There is no room to keep the body; send its length.", err)
 		}
@@ -262,7 +336,7 @@ func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 	}
 	rq.lateSum(b, late)
 	rq.bindBytes(b, n)
-	return &outgoing{Reader: f, length: n, file: f}, nil
+	return &outgoing{Reader: f, length: n, file: f, room: share}, nil
 }
 
 // atEnd demands that a verified body ends here.

@@ -70,6 +70,9 @@ func (rq *request) readSource() (*source, error) {
 	if rq.list.Guarded(src.Bucket) && fence.CheckKey(src.Key) != nil {
 		return nil, object.ErrNoSuchKey
 	}
+	if err := checkName(src.Key); err != nil {
+		return nil, err
+	}
 	if src.version != "" && rq.list.Guarded(src.Bucket) {
 		if err := onlyVersion(src.version); err != nil {
 			return nil, err

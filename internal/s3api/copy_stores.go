@@ -333,6 +333,11 @@ func (rq *request) putCopy(ctx context.Context, to *upstream.Client, q *upstream
 
 // putSpooled keeps a copy in a file without a name until its digest is known.
 func (rq *request) putSpooled(ctx context.Context, to *upstream.Client, q *upstream.Request, body *watched, size int64) (etag string, err error) {
+	share := &room{s: rq.s}
+	defer share.free()
+	if err := share.upTo(size); err != nil {
+		return "", err
+	}
 	f, err := os.CreateTemp(rq.s.limits.SpoolDir, "s3fence-copy-*")
 	if err != nil {
 		return "", unavailable(codeUnavailable, "There is no room to keep the copy; nothing was done.", err)

@@ -6,9 +6,11 @@
 //
 // # One request
 //
-//	server.go      request id, a slot among the concurrent ones, the record
-//	pipeline.go    bounds → signature → place and operation → rights → headers
-//	               moved into the query → token → guard list → unknown headers
+//	server.go      request id, the record
+//	pipeline.go    bounds → signature → place and operation → a share of the
+//	               concurrent requests → rights → headers moved into the query →
+//	               token → guard list → unknown headers
+//	shares.go      places for concurrent requests, for each credential some
 //	target.go      host and path to bucket and key, byte for byte
 //	operations.go  the table of every S3 operation; route.go matches it
 //	idempotency.go what a request under an Idempotency-Key is
@@ -73,11 +75,13 @@
 // Memory per request: 64 KiB for a body or 64 KiB to stream an answer, XML
 // bodies of at most 4 MiB, answers of the store that are rewritten of at most
 // 16 MiB. A body whose length or checksum comes last is kept in a file of at
-// most [Limits.Spool] bytes; longer ones of unknown length are 411, longer ones
+// most [Limits.Spool] bytes, all together [Limits.SpoolTotal], beyond which they are
+// 503; longer ones of unknown length are 411, longer ones
 // with a checksum in the trailer are streamed and verified, but the store does
 // not get their checksum and its ETag is compared instead. Requests that stream no object end after
-// [Limits.Deadline]; how fast bodies move is bounded by the HTTP server and by
-// package upstream.
+// [Limits.Deadline]; how fast bodies move is bounded by the HTTP server (package
+// edge) and by package upstream. A request whose signature is not verified has no
+// share of anything that is bounded, and nothing waits for its body or its client.
 //
 // # Assumptions
 //

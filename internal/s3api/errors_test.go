@@ -145,14 +145,46 @@ func TestAnonymousAndOldSignatures(t *testing.T) {
 
 func TestTooManyRequests(t *testing.T) {
 	t.Parallel()
-	b := newGuarded(t, func(o *Options) { o.Limits.Concurrent = 1 })
-	b.slots <- struct{}{}
-	if got := b.call(t, call{method: "GET", target: "/plain/k"}); got.status != 503 || got.code() != codeSlowDown {
-		t.Errorf("%d %s", got.status, got.code())
+	b := newGuarded(t, func(o *Options) { o.Limits.Concurrent = 4 })
+	want := func(what, key string, status int, code string) {
+		t.Helper()
+		got := b.call(t, call{method: "GET", target: "/data/open/k", key: key})
+		if got.status != status || got.code() != code || (got.header.Get("Retry-After") != "") != (status == 503) {
+			t.Errorf("%s: %d %s %v", what, got.status, got.code(), got.header)
+		}
 	}
-	<-b.slots
-	if got := b.call(t, call{method: "GET", target: "/plain/k"}); got.status != 404 {
-		t.Errorf("%d", got.status)
+	full := func(key string, n int) (leave func()) {
+		for range n {
+			if err := b.shares.enter(key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return func() {
+			for range n {
+				b.shares.leave(key)
+			}
+		}
+	}
+	// Half of all, for each: nobody keeps the others out.
+	leave := full(testKey, 2)
+	want("over its share", testKey, 503, codeSlowDown)
+	want("another", readerKey, 404, "NoSuchKey")
+	leave()
+	want("after that", testKey, 404, "NoSuchKey")
+	leaves := []func(){full("a", 2), full("b", 2)}
+	want("all taken", testKey, 503, codeSlowDown)
+	// Who cannot sign has no place, and needs none to be refused.
+	if got := b.call(t, call{method: "GET", target: "/data/open/k", key: "AKNOBODY"}); got.status != 403 || got.code() != "InvalidAccessKeyId" {
+		t.Errorf("unknown key: %d %s", got.status, got.code())
+	}
+	for _, leave := range leaves {
+		leave()
+	}
+	want("all left", testKey, 404, "NoSuchKey")
+	b.shares.mu.Lock()
+	defer b.shares.mu.Unlock()
+	if b.shares.all != 0 || len(b.shares.held) != 0 {
+		t.Errorf("places are held by nobody: %d, %v", b.shares.all, b.shares.held)
 	}
 }
 

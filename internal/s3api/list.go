@@ -234,7 +234,9 @@ func (x *xmlWriter) name(element, s string, encode bool) {
 		// Space as %20: a "+" is read back as a plus by some clients.
 		s = escapePath(s)
 	}
-	x.text(element, s)
+	x.open(element)
+	x.escapeName(s)
+	x.close(element)
 }
 
 // list renders a page. Source of the elements and their order: ListObjects and

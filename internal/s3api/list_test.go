@@ -2,6 +2,8 @@ package s3api
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
+	"github.com/s3fence/s3fence/internal/sigv4"
 	"github.com/s3fence/s3fence/internal/upstream"
 )
 
@@ -84,6 +87,21 @@ func TestErrorsOfTheRoomsBelow(t *testing.T) {
 		e := rq.answerTo(errors.Join(errors.New("while writing"), err))
 		if got := strconv.Itoa(e.status) + " " + e.code; got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)
+		}
+	}
+}
+
+// What the store says of an upload is read, and can be read, whatever its key.
+func TestAnswersAboutOddKeys(t *testing.T) {
+	t.Parallel()
+	for _, echo := range []string{"k&#x1b;&#x1;", "k\x1b\x01", "k\uFFFD\uFFFD"} {
+		rq := &request{
+			s: &Server{}, r: httptest.NewRequest(http.MethodPost, "/", nil), op: &operation{name: "CreateMultipartUpload", level: objectLevel},
+			bucket: "data", key: "k\x1b\x01", signed: &sigv4.Signed{},
+		}
+		out, err := rq.translate([]byte("<InitiateMultipartUploadResult><Bucket>real</Bucket><Key>" + echo + "</Key><UploadId>7</UploadId></InitiateMultipartUploadResult>"))
+		if want := "<InitiateMultipartUploadResult><Bucket>data</Bucket><Key>k\uFFFD\uFFFD</Key><UploadId>7</UploadId></InitiateMultipartUploadResult>"; err != nil || string(out) != want {
+			t.Errorf("%q: %q, %v", echo, out, err)
 		}
 	}
 }

@@ -88,7 +88,7 @@ func uploadPart(rq *request) error {
 	if err := refuseCustomerKeys(rq.r.Header); err != nil {
 		return err
 	}
-	b, err := rq.openBody(sigv4.BodyOptions{})
+	b, err := rq.openContent()
 	if err != nil {
 		return err
 	}
@@ -263,7 +263,11 @@ func listParts(rq *request) error {
 	defer x.free()
 	x.root("ListPartsResult")
 	x.text("Bucket", rq.bucket)
-	x.name("Key", rq.key, encode)
+	if encode {
+		x.text("Key", escapePath(rq.key))
+	} else {
+		x.text("Key", rq.key)
+	}
 	x.text("UploadId", u.ID)
 	rq.owner(x, "Initiator")
 	rq.owner(x, "Owner")

@@ -11,7 +11,6 @@ import (
 
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
-	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
 func parseSize(s string) (int64, error) {
@@ -33,7 +32,7 @@ func putObject(rq *request) error {
 	if p.Conditions, err = rq.writeConditions(); err != nil {
 		return err
 	}
-	b, err := rq.openBody(sigv4.BodyOptions{})
+	b, err := rq.openContent()
 	if err != nil {
 		return err
 	}
@@ -167,10 +166,16 @@ func (rq *request) withEntity(err error, info *object.Info) error {
 	if !errors.Is(err, object.ErrNotModified) {
 		return err
 	}
-	return &apiError{status: http.StatusNotModified, code: "NotModified", cause: err, header: http.Header{
+	h := http.Header{
 		"Etag":          {`"` + info.ETag + `"`},
 		"Last-Modified": {info.Modified.UTC().Format(http.TimeFormat)},
-	}}
+	}
+	for _, name := range [...]string{"Cache-Control", "Expires"} {
+		if v := info.Headers[name]; v != "" {
+			h[name] = []string{v}
+		}
+	}
+	return &apiError{status: http.StatusNotModified, code: "NotModified", cause: err, header: h}
 }
 
 // slice is what of an object a GET or HEAD answers: all of it (the zero value), a
@@ -251,7 +256,7 @@ func parseRange(s string, size int64) (*guarded.Range, bool) {
 	if !ok || strings.Contains(spec, ",") {
 		return nil, true
 	}
-	from, to, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	from, to, ok := strings.Cut(spec, "-")
 	if !ok {
 		return nil, true
 	}
@@ -260,8 +265,12 @@ func parseRange(s string, size int64) (*guarded.Range, bool) {
 		switch {
 		case err != nil:
 			return nil, true
-		case n == 0 || size == 0:
+		case n == 0:
 			return nil, false
+		case size == 0:
+			// Satisfiable, and all there is (RFC 9110, section 14.1.2); no
+			// Content-Range can say so.
+			return nil, true
 		}
 		n = min(n, size)
 		return &guarded.Range{Offset: size - n, Length: n}, true
@@ -320,8 +329,8 @@ func (rq *request) objectHeaders(info *object.Info, of slice) (status int, err e
 			if o.param != p.Name {
 				continue
 			}
-			if strings.ContainsAny(p.Value, "\r\n\x00") {
-				return 0, invalid("%s holds a line break", p.Name)
+			if strings.ContainsFunc(p.Value, notInValue) {
+				return 0, invalid("%s holds a control character, which no header can", p.Name)
 			}
 			h[o.header] = []string{p.Value}
 		}

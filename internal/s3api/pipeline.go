@@ -26,8 +26,10 @@ type request struct {
 	ctx   context.Context
 	start time.Time
 
-	signed      *sigv4.Signed
-	who         *auth.Principal
+	signed *sigv4.Signed
+	who    *auth.Principal
+	// entered says that the request has a place among the concurrent ones.
+	entered     bool
 	op          *operation
 	bucket, key string
 	// list is the guard list that this request is judged by.
@@ -58,6 +60,9 @@ func (rq *request) serve() error {
 		return err
 	}
 	if err := rq.authenticate(); err != nil {
+		return err
+	}
+	if err := rq.enterShare(); err != nil {
 		return err
 	}
 	if rq.op.plain == nil && rq.op.guarded == nil {
@@ -104,8 +109,6 @@ func (rq *request) bounds() error {
 	switch {
 	case len(rq.r.RequestURI) > maxTarget:
 		return fail(http.StatusBadRequest, "InvalidURI", "The request target is %d bytes long; at most %d are accepted.", len(rq.r.RequestURI), maxTarget)
-	case len(rq.r.Header) > maxHeaders:
-		return fail(http.StatusBadRequest, "RequestHeaderSectionTooLarge", "The request has %d headers; at most %d are accepted.", len(rq.r.Header), maxHeaders)
 	}
 	return nil
 }
@@ -349,6 +352,9 @@ func (rq *request) serveObject() error {
 	}
 	g, sc, ok := rq.list.Find(rq.bucket, rq.key)
 	if !ok {
+		if err := checkName(rq.key); err != nil {
+			return err
+		}
 		if err := rq.unguarded(rq.bucket, rq.key); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/pause"
 	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
 )
 
 // ids makes request ids: unique in this process by a counter, and among
@@ -75,7 +77,7 @@ func (rq *request) render(e *apiError) {
 		h[name] = v
 	}
 	if !e.scope.IsZero() {
-		h.Set(headerScope, e.scope.String())
+		setScope(h, e.scope)
 		if e.highest != 0 {
 			h.Set(headerHighest, e.highest.String())
 		}
@@ -169,6 +171,15 @@ func (rq *request) status(code int) {
 	rq.w.WriteHeader(code)
 }
 
+// setScope names a scope in a header, where a header can hold its name: scopes of
+// templates are named by keys, and clients refuse a whole answer for one control
+// character, be it a success.
+func setScope(h http.Header, s fence.Scope) {
+	if name := s.String(); !strings.ContainsFunc(name, notInValue) {
+		h.Set(headerScope, name)
+	}
+}
+
 // fencedHeaders tells the holder which mark its request met: its own token, unless
 // the answer is that of an earlier try and somebody else was granted the lock since.
 func (rq *request) fencedHeaders() {
@@ -180,7 +191,7 @@ func (rq *request) fencedHeaders() {
 		t = passed.Mark.Token
 	}
 	h := rq.w.Header()
-	h.Set(headerScope, rq.side.Scope.String())
+	setScope(h, rq.side.Scope)
 	h.Set(headerHighest, t.String())
 	rq.record.Highest = t
 }
@@ -321,9 +332,18 @@ func (x *xmlWriter) etag(etag string) {
 	x.buf.WriteString("&#34;</ETag>")
 }
 
-// escape writes text. Control characters are written as references, as S3 does,
-// though XML 1.0 knows none: who has such keys asks for encoding-type=url.
-func (x *xmlWriter) escape(s string) {
+// escape writes text that any parser of XML 1.0 reads. What that version cannot
+// hold (most control characters, U+FFFE, U+FFFF) becomes U+FFFD: the text is a
+// message, or the echo of a key that the client knows.
+func (x *xmlWriter) escape(s string) { x.write(s, false) }
+
+// escapeName writes a name that the client learns here. What XML 1.0 cannot hold
+// is written as a reference all the same, as S3 writes it: parsers refuse the
+// document, where any other character would make it the name of another object.
+// Who has such keys asks for encoding-type=url.
+func (x *xmlWriter) escapeName(s string) { x.write(s, true) }
+
+func (x *xmlWriter) write(s string, exact bool) {
 	last := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -331,7 +351,7 @@ func (x *xmlWriter) escape(s string) {
 			i++
 			continue
 		}
-		width := 1
+		r, width := utf8.DecodeRuneInString(s[i:])
 		var ref string
 		switch {
 		case c == '&':
@@ -342,18 +362,13 @@ func (x *xmlWriter) escape(s string) {
 			ref = "&gt;"
 		case c == '"':
 			ref = "&#34;"
-		case c < utf8.RuneSelf:
-			ref = "&#x" + strconv.FormatUint(uint64(c), 16) + ";"
-		default:
-			var r rune
-			r, width = utf8.DecodeRuneInString(s[i:])
-			if r != utf8.RuneError || width > 1 {
-				if r != 0xFFFE && r != 0xFFFF {
-					i += width
-					continue
-				}
-			}
+		case r == utf8.RuneError && width == 1, upstream.Unreadable(r) && !exact:
 			ref = "\uFFFD"
+		case c < utf8.RuneSelf, upstream.Unreadable(r):
+			ref = "&#x" + strconv.FormatUint(uint64(r), 16) + ";"
+		default:
+			i += width
+			continue
 		}
 		x.buf.WriteString(s[last:i])
 		x.buf.WriteString(ref)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
@@ -52,11 +53,12 @@ const (
 	// DefaultSpool bounds a body that must be known whole before it is sent: one
 	// whose length the client does not say, or whose checksum comes after it.
 	DefaultSpool = 64 << 20
+	// DefaultSpoolTotal bounds all of them together.
+	DefaultSpoolTotal = 1 << 30
 
-	// maxHeaders and maxTarget bound what is looked at of a request line and
-	// header; the server's own MaxHeaderBytes bounds what is read.
-	maxHeaders = 200
-	maxTarget  = 16 << 10
+	// maxTarget bounds what is looked at of a request line; headers are bounded by
+	// the HTTP server.
+	maxTarget = 16 << 10
 	// maxDocument bounds XML bodies, but for the two below.
 	maxDocument = 256 << 10
 	// maxDelete holds 1,000 keys of 1,024 bytes, some of them escaped.
@@ -67,18 +69,21 @@ const (
 
 // Limits bound what requests may use.
 type Limits struct {
-	// Concurrent requests; one more is answered 503 SlowDown.
-	Concurrent int
+	// Concurrent requests, of all and of one credential with its sessions; one more
+	// is answered 503 SlowDown. They count from when their signature is verified to
+	// when their answer was handed over. PerCredential is half of Concurrent where
+	// zero.
+	Concurrent, PerCredential int
 	// Deadline bounds each request that streams no object.
 	Deadline time.Duration
 	// Spool is in bytes, per request, on disk in SpoolDir (the system's directory
-	// for temporary files where empty).
-	Spool    int64
-	SpoolDir string
+	// for temporary files where empty); SpoolTotal is the sum for all requests.
+	Spool, SpoolTotal int64
+	SpoolDir          string
 }
 
 // Options are what a [Server] is made of. All but Domain, Observer, Answered,
-// Limits and Logger are required.
+// Stranger, Limits and Logger are required.
 type Options struct {
 	// Region is told to clients that ask where a bucket is.
 	Region string
@@ -98,6 +103,9 @@ type Options struct {
 	// Answered is called once for each request after its answer. It must not
 	// block.
 	Answered func(context.Context, *Record)
+	// Stranger, where set, is called before a request is refused whose signature is
+	// not verified; the answer waits for it.
+	Stranger func(*http.Request)
 	Limits   Limits
 	Logger   *slog.Logger
 }
@@ -138,9 +146,11 @@ type Server struct {
 	judge          guarded.Judge
 	observer       events.Observer
 	answered       func(context.Context, *Record)
+	stranger       func(*http.Request)
 	limits         Limits
 	log            *slog.Logger
-	slots          chan struct{}
+	shares         shares
+	spooled        atomic.Int64
 	ids            ids
 }
 
@@ -154,6 +164,12 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Limits.Concurrent <= 0 {
 		o.Limits.Concurrent = DefaultConcurrent
+	}
+	if o.Limits.PerCredential <= 0 {
+		o.Limits.PerCredential = max(1, o.Limits.Concurrent/2)
+	}
+	if o.Limits.SpoolTotal <= 0 {
+		o.Limits.SpoolTotal = DefaultSpoolTotal
 	}
 	if o.Limits.Deadline <= 0 {
 		o.Limits.Deadline = DefaultDeadline
@@ -169,8 +185,9 @@ func New(o Options) (*Server, error) {
 	}
 	return &Server{
 		region: o.Region, domain: o.Domain, keyring: o.Keyring, verifier: o.Verifier, guards: o.Guards, buckets: o.Buckets,
-		writers: o.Writers, reader: o.Reader, lister: o.Lister, judge: o.Judge, observer: o.Observer, answered: o.Answered,
-		limits: o.Limits, log: o.Logger, slots: make(chan struct{}, o.Limits.Concurrent), ids: newIDs(),
+		writers: o.Writers, reader: o.Reader, lister: o.Lister, judge: o.Judge, observer: o.Observer, answered: o.Answered, stranger: o.Stranger,
+		limits: o.Limits, log: o.Logger, ids: newIDs(),
+		shares: shares{most: o.Limits.Concurrent, each: o.Limits.PerCredential, held: map[string]int{}},
 	}, nil
 }
 
@@ -184,14 +201,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["Server"] = serverName
 	defer func() { rq.finish(recover()) }()
 
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		rq.render(unavailable(codeSlowDown, "Too many requests are being answered at the moment. Send it again.", nil))
-		return
-	}
+	defer rq.leave()
 	if err := rq.serve(); err != nil {
+		if rq.who == nil && s.stranger != nil {
+			s.stranger(r)
+		}
 		rq.render(rq.answerTo(err))
 	}
 }

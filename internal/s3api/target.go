@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/s3fence/s3fence/internal/fence"
 )
@@ -147,6 +148,19 @@ func isSeparator(r rune) bool { return r == '/' || r == '\\' }
 
 func badName(key string) error {
 	return fail(http.StatusBadRequest, codeInvalidName, "The key %q leads out of its bucket by its \"..\" segments; stores may take it for a key of another bucket. Choose another name.", shorten(key))
+}
+
+// checkName refuses keys that are none: S3's are UTF-8, and the rules of signing
+// give others no canonical form, so that stores answer of signatures, which are
+// ours. NUL ends a name at those over a file system.
+func checkName(key string) error {
+	switch {
+	case !utf8.ValidString(key):
+		return fail(http.StatusBadRequest, codeInvalidName, "The key %q is not UTF-8, as keys must be.", shorten(key))
+	case strings.ContainsRune(key, 0):
+		return fail(http.StatusBadRequest, codeInvalidName, "The key %q has a NUL byte, which no key may have.", shorten(key))
+	}
+	return nil
 }
 
 // resource is the path that error bodies name.

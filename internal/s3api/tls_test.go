@@ -3,6 +3,7 @@ package s3api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -135,6 +136,70 @@ func TestSpoolIsBounded(t *testing.T) {
 	}
 	wantCode(t, put(200_000, unseekable{bytes.NewReader(make([]byte, 200_000))}), "MissingContentLength")
 }
+
+// All spooled bodies together have one bound. What finds no room is told to come
+// again, before it is sent where its length is known, and room comes back.
+func TestSpoolsAreBoundedTogether(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, newStore(t, nil, "data"), nil, func(o *Options) { o.Limits.Spool, o.Limits.SpoolTotal, o.Limits.SpoolDir = 1<<20, 2<<20, t.TempDir() })
+	c := b.overTLS(t)
+	put := func(key string, r io.Reader) error {
+		_, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("data"), Key: &key, Body: r, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32})
+		return err
+	}
+	known := func() io.Reader { return bytes.NewReader(make([]byte, 900<<10)) }
+	unknown := func() io.Reader { return unseekable{known()} }
+	// Two that are under way have almost all of it.
+	var ends []*io.PipeWriter
+	done := make(chan error, 2)
+	for i := range 2 {
+		r, w := io.Pipe()
+		ends = append(ends, w)
+		go func() { done <- put(fmt.Sprint("slow", i), unseekable{r}) }()
+		if _, err := w.Write(make([]byte, 800<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(30 * time.Second); b.spooled.Load() < 1500<<10; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are spooled", b.spooled.Load())
+		}
+	}
+	wantCode(t, put("known", known()), codeSlowDown)
+	wantCode(t, put("unknown", unknown()), codeSlowDown)
+	if err := put("small", bytes.NewReader(make([]byte, 1000))); err != nil {
+		t.Errorf("what needs no spool: %v", err)
+	}
+	for _, w := range ends {
+		w.Close()
+	}
+	for range ends {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := b.spooled.Load(); n != 0 {
+		t.Errorf("%d bytes are spooled by nobody", n)
+	}
+	for _, r := range []io.Reader{known(), unknown()} {
+		if err := put("after", r); err != nil {
+			t.Errorf("there is room again: %v", err)
+		}
+	}
+	if err := put("broken", unseekable{io.MultiReader(io.LimitReader(known(), 500<<10), errReader{})}); err == nil {
+		t.Error("a body that breaks off is taken")
+	}
+	for end := time.Now().Add(30 * time.Second); b.spooled.Load() != 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are spooled by nobody", b.spooled.Load())
+		}
+	}
+}
+
+// errReader breaks off.
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errors.New("the source broke off") }
 
 // What goes to the store is an allow-list, and so is what comes back.
 func TestOnlyKnownHeadersPass(t *testing.T) {

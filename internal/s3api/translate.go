@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/upstream"
 )
 
 var errStrange = errors.New("the store's answer is not the XML it should be")
@@ -18,8 +19,8 @@ var errStrange = errors.New("the store's answer is not the XML it should be")
 // get the client's names, and entries of a list whose keys are ours go. All
 // other bytes stay as they are.
 func (rq *request) translate(doc []byte) ([]byte, error) {
-	d := xml.NewDecoder(bytes.NewReader(doc))
-	d.Strict = false // keys with control characters are written as references
+	d := xml.NewDecoder(bytes.NewReader(upstream.Readable(doc)))
+	d.Strict = false
 	var out bytes.Buffer
 	out.Grow(len(doc) + 128)
 	copied := int64(0)
@@ -93,7 +94,7 @@ func pastReserved(doc []byte, encoded bool) string {
 	var list struct {
 		NextKeyMarker string
 	}
-	d := xml.NewDecoder(bytes.NewReader(doc))
+	d := xml.NewDecoder(bytes.NewReader(upstream.Readable(doc)))
 	d.Strict = false
 	if err := d.Decode(&list); err != nil || !isReserved(list.NextKeyMarker, encoded) {
 		return ""
@@ -117,7 +118,7 @@ func cutsReserved(prefix, delimiter string) bool {
 
 // isList reports whether a document of the store lists objects or buckets.
 func isList(doc []byte) bool {
-	d := xml.NewDecoder(bytes.NewReader(doc))
+	d := xml.NewDecoder(bytes.NewReader(upstream.Readable(doc)))
 	d.Strict = false
 	for {
 		tok, err := d.RawToken()
@@ -146,6 +147,11 @@ func (rq *request) renamed(element string) string {
 		}
 	case "Location":
 		return rq.location()
+	case "Key":
+		// The echo of a key must not keep a client from reading the rest.
+		if rq.op.level == objectLevel && strings.ContainsFunc(rq.key, upstream.Unreadable) && rq.param("encoding-type") == "" {
+			return rq.key
+		}
 	}
 	return ""
 }

@@ -17,7 +17,9 @@ type Param struct {
 
 // RawTarget returns path and query of the request line byte for byte as the
 // client sent them, the query without its "?". Absolute-form request lines
-// (http://host/path) are reduced to their path. An empty path is "/".
+// (http://host/path) are reduced to their path; net/http has taken their host for
+// that of the request. An empty path is "/". Fragments and names of users have no
+// place in a request line (RFC 9112, section 3.2; RFC 9110, section 4.2.4).
 //
 // r.URL is not used where the request came over the wire: parsing and printing
 // it again may change escapes, and a signature is over bytes.
@@ -36,6 +38,9 @@ func RawTarget(r *http.Request) (rawPath, rawQuery string, err error) {
 		if target[i] <= ' ' || target[i] == 0x7f {
 			return "", "", refuse(CodeInvalidURI, "The request line holds the byte 0x%02x at offset %d. Percent-encode it.", target[i], i)
 		}
+		if target[i] == '#' {
+			return "", "", refuse(CodeInvalidURI, "The request line holds a # at offset %d, where a fragment begins. In a name it is written %%23.", i)
+		}
 	}
 	if target[0] != '/' {
 		scheme, rest, ok := strings.Cut(target, "://")
@@ -43,6 +48,13 @@ func RawTarget(r *http.Request) (rawPath, rawQuery string, err error) {
 			return "", "", refuse(CodeInvalidURI, "The request target %q is neither a path nor an http URL.", clip(target))
 		}
 		i := strings.IndexAny(rest, "/?")
+		authority := rest
+		if i >= 0 {
+			authority = rest[:i]
+		}
+		if strings.Contains(authority, "@") {
+			return "", "", refuse(CodeInvalidURI, "The request target names a user. Leave everything before the @ out.")
+		}
 		switch {
 		case i < 0:
 			target = "/"

@@ -282,6 +282,11 @@ type buffered struct {
 	io.Closer
 }
 
+// maxTold is the largest canonical request, in bytes, that is told to whoever got it
+// wrong: an answer to a stranger fits into the buffers of his connection, so that
+// nothing waits for him to take it, and is not much larger than what he sent.
+const maxTold = 8 << 10
+
 // checkSignature compares the claimed signature with each reading of the request
 // that a client may have signed.
 func checkSignature(r *http.Request, c *claim, key *[sha256.Size]byte, rawPath, rawQuery string, params []Param, payload string) error {
@@ -328,7 +333,9 @@ func checkSignature(r *http.Request, c *claim, key *[sha256.Size]byte, rawPath, 
 			mac.Reset()
 			if wrong == nil {
 				wrong = refuse(CodeSignatureDoesNotMatch, "The request signature we calculated does not match the signature you provided. Check the secret key and what was signed.")
-				wrong.CanonicalRequest = string(b[:n])
+				if n <= maxTold {
+					wrong.CanonicalRequest = string(b[:n])
+				}
 				wrong.StringToSign = string(b[n:end])
 			}
 		}

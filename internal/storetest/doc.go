@@ -3,7 +3,8 @@
 //
 // [MinIO] and [Versitygw] are the servers that all tests of a process share;
 // [Start] and [StartVersitygw] give one that a test may freeze, kill and start
-// again. [Server.Bucket] makes a bucket for one test.
+// again. [Server.Bucket] makes a bucket for one test. [StartDiscard] is no real
+// store: it hashes and drops what it is sent, for sizes that no disk takes.
 //
 // Guarantees. scripts/minio.sh and scripts/versitygw.sh say which version runs
 // and build it where it is missing; a failed build fails the test and nothing is ever skipped.

@@ -141,7 +141,7 @@ type errorXML struct {
 // parseError understands an S3 error document.
 func parseError(body []byte) (errorXML, bool) {
 	var e errorXML
-	if err := xml.Unmarshal(body, &e); err != nil || e.XMLName.Local != "Error" || e.Code == "" {
+	if err := xml.Unmarshal(Readable(body), &e); err != nil || e.XMLName.Local != "Error" || e.Code == "" {
 		return errorXML{}, false
 	}
 	return e, true
@@ -197,7 +197,7 @@ func (e *Error) embedded(body []byte, framed bool) *Error {
 	if len(body) == 0 || body[0] != '<' {
 		return nil
 	}
-	d := xml.NewDecoder(bytes.NewReader(body))
+	d := xml.NewDecoder(bytes.NewReader(Readable(body)))
 	isError := false
 	for root := true; ; {
 		tok, err := d.Token()

@@ -1,4 +1,4 @@
-package proxy
+package edge
 
 import (
 	"bufio"
@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -17,15 +16,7 @@ import (
 // stallServer serves h as the proxy does.
 func stallServer(t *testing.T, stall time.Duration, h http.HandlerFunc) net.Conn {
 	t.Helper()
-	server := httptest.NewUnstartedServer(stallBodies(h, stall))
-	server.Listener = stallListener{server.Listener, stall}
-	server.Start()
-	t.Cleanup(server.Close)
-	c, err := net.Dial("tcp", server.Listener.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	require.NoError(t, c.SetDeadline(time.Now().Add(30*time.Second)))
-	return c
+	return serve(t, h, Limits{Stall: stall}).dial(t)
 }
 
 // Only progress counts: a body that takes longer than the timeout in all is
@@ -79,30 +70,5 @@ func TestUnreadAnswer(t *testing.T) {
 		require.Error(t, err)
 	case <-time.After(20 * time.Second):
 		t.Fatal("the answer still waits for its client")
-	}
-}
-
-// The lock API stands on the endpoint's own host; under a bucket's host the same
-// path is a key.
-func TestRoute(t *testing.T) {
-	t.Parallel()
-	say := func(text string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
-	}
-	for _, tc := range []struct{ domain, host, path, want string }{
-		{"", "h:9000", "/-/v1/locks", "api"},
-		{"", "h:9000", "/data/-/v1/locks", "objects"},
-		{"", "h:9000", "/", "objects"},
-		{"", "h:9000", "/-", "objects"},
-		{"s3.example.com", "s3.example.com:9000", "/-/v1/locks", "api"},
-		{"s3.example.com", "data.s3.example.com:9000", "/-/v1/locks", "objects"},
-		{"s3.example.com", "DATA.S3.EXAMPLE.COM", "/-/v1/locks", "objects"},
-		{"s3.example.com", "127.0.0.1:9000", "/-/v1/locks", "api"},
-	} {
-		r := httptest.NewRequest(http.MethodGet, tc.path, nil)
-		r.Host = tc.host
-		w := httptest.NewRecorder()
-		route(tc.domain, say("api"), say("objects")).ServeHTTP(w, r)
-		assert.Equal(t, tc.want, w.Body.String(), "%+v", tc)
 	}
 }
