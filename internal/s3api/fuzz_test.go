@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
@@ -144,6 +145,8 @@ func FuzzHeaders(f *testing.F) {
 	f.Add("a=b&a=c&=&%zz", `W/"x", "y"`, `""`, "Fri, 02 Jan 2026 15:04:05 GMT", "-1")
 	f.Add("a+b=%ff", ",", "x", "9999-12-31T23:59:59Z", "9223372036854775808")
 	f.Add(strings.Repeat("a&", 20), "", "*", "", "+5")
+	f.Add("", "", "", "0001-01-01T00:00:00Z", "")
+	f.Add("", "", "", "Mon, 01 Jan 0001 00:00:00 GMT", "")
 	f.Fuzz(func(t *testing.T, tags, match, none, at, size string) {
 		list, err := parseTags(tags)
 		if _, ok := errors.AsType[*apiError](err); err != nil && !ok {
@@ -171,8 +174,8 @@ func FuzzHeaders(f *testing.F) {
 			t.Fatalf("a size of %q is %v", size, c.IfSize)
 		}
 		// A condition that was sent counts: with none of it met, nothing is deleted.
-		info := &object.Info{ETag: "0123456789abcdef0123456789abcdef", Size: -1}
-		if c.CheckWrite(info) == nil && (size != "" || at != "" && !c.IfLastModified.IsZero()) {
+		info := &object.Info{ETag: "0123456789abcdef0123456789abcdef", Size: -1, Modified: time.Unix(1_800_000_000, 0)}
+		if c.CheckWrite(info) == nil && (size != "" || at != "" && !c.IfLastModified.Equal(info.Modified)) {
 			t.Fatalf("%v is met by %+v", h, info)
 		}
 	})
