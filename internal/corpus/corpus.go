@@ -1,0 +1,98 @@
+package corpus
+
+import (
+	"bufio"
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"testing"
+	"time"
+)
+
+//go:embed testdata
+var files embed.FS
+
+// Message is a request or an answer as it went over the wire.
+type Message struct {
+	// From is the client that sent it, or the store.
+	From string
+	// Operation is S3's name of what was asked for.
+	Operation string
+	// TLS says that it came over TLS.
+	TLS bool
+	// Whole says that nothing of the body was cut off.
+	Whole bool
+	// File names it in messages of tests.
+	File string
+	Raw  []byte
+}
+
+// Requests are what clients asked for, sorted by file.
+func Requests(tb testing.TB) []Message { return read(tb, "testdata/requests") }
+
+// Answers are what stores answered, sorted by file.
+func Answers(tb testing.TB) []Message { return read(tb, "testdata/answers") }
+
+func read(tb testing.TB, root string) (all []Message) {
+	tb.Helper()
+	err := fs.WalkDir(files, root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		raw, err := files.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		m := Message{File: strings.TrimPrefix(file, "testdata/"), Raw: raw}
+		m.From, m.TLS = strings.CutSuffix(path.Base(path.Dir(file)), "-tls")
+		name, _, _ := strings.Cut(path.Base(file), ".")
+		m.Operation, _, _ = strings.Cut(name, "-")
+		m.Whole = !strings.HasSuffix(file, ".cut.http")
+		all = append(all, m)
+		return nil
+	})
+	if err != nil || len(all) == 0 {
+		tb.Fatalf("%d messages under %s: %v", len(all), root, err)
+	}
+	return all
+}
+
+// Secrets are the secret keys by access key, those of temporary credentials among
+// them.
+func Secrets(tb testing.TB) map[string]string {
+	tb.Helper()
+	var secrets map[string]string
+	text, err := files.ReadFile("testdata/secrets.json")
+	if err == nil {
+		err = json.Unmarshal(text, &secrets)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return secrets
+}
+
+// Request reads the message as a server does.
+func (m Message) Request() (*http.Request, error) {
+	return http.ReadRequest(bufio.NewReader(bytes.NewReader(m.Raw)))
+}
+
+// SignedAt is when a request says that it was signed; the zero time where it does not.
+func SignedAt(r *http.Request) time.Time {
+	for _, text := range []string{r.Header.Get("X-Amz-Date"), r.URL.Query().Get("X-Amz-Date")} {
+		if t, err := time.Parse("20060102T150405Z", text); err == nil {
+			return t
+		}
+	}
+	if t, err := http.ParseTime(r.Header.Get("Date")); err == nil {
+		return t
+	}
+	return time.Time{}
+}
+
+func (m Message) String() string { return fmt.Sprintf("%s (%s)", m.File, m.Operation) }
