@@ -185,6 +185,11 @@ var objectOperations = []operation{
 	{name: "SelectObjectContent", method: "POST", level: objectLevel, selects: []string{"select", "select-type=2"}, rights: toRead, body: document, looks: true, long: true, plain: pass},
 	{name: "UpdateObjectEncryption", method: "PUT", level: objectLevel, selects: []string{"encryption"}, params: version, rights: toWrite, body: document, plain: pass},
 
+	{name: "GetObjectAnnotation", method: "GET", level: objectLevel, selects: []string{"annotation", "annotationName"}, params: version},
+	{name: "ListObjectAnnotations", method: "GET", level: objectLevel, selects: []string{"annotation"},
+		params: []string{"annotation-prefix", "continuation-token", "max-annotation-results", "versionId"}},
+	{name: "PutObjectAnnotation", method: "PUT", level: objectLevel, selects: []string{"annotation", "annotationName"}, params: version},
+	{name: "DeleteObjectAnnotation", method: "DELETE", level: objectLevel, selects: []string{"annotation", "annotationName"}, params: version},
 	{name: "RenameObject", method: "PUT", level: objectLevel, selects: []string{"renameObject"}},
 	{name: "PreflightObject", method: "OPTIONS", level: objectLevel},
 }
@@ -227,6 +232,7 @@ var bucketOperations = []operation{
 	{name: "DeleteBucketMetadataTableConfiguration", method: "DELETE", level: bucketLevel, selects: []string{"metadataTable"}},
 	{name: "UpdateBucketMetadataInventoryTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataInventoryTable"}},
 	{name: "UpdateBucketMetadataJournalTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataJournalTable"}},
+	{name: "UpdateBucketMetadataAnnotationTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataAnnotationTable"}},
 	{name: "PostObject", method: "POST", level: bucketLevel},
 	{name: "PreflightBucket", method: "OPTIONS", level: bucketLevel},
 }
@@ -253,7 +259,7 @@ var settings = []setting{
 	{"BucketEncryption", "encryption", false, "GPD", true},
 	{"BucketIntelligentTieringConfiguration", "intelligent-tiering", true, "GPD", false},
 	{"BucketInventoryConfiguration", "inventory", true, "GPD", false},
-	{"BucketLifecycle", "lifecycle", false, "GPD", false},
+	{"BucketLifecycleConfiguration", "lifecycle", false, "GPD", false},
 	{"BucketLogging", "logging", false, "GP", false},
 	{"BucketMetricsConfiguration", "metrics", true, "GPD", true},
 	{"BucketNotificationConfiguration", "notification", false, "GP", false},
@@ -286,6 +292,9 @@ func settingOperations() []operation {
 				name: verb.word + s.name, method: verb.method, level: bucketLevel, selects: []string{s.query},
 				rights: verb.rights, on: onBucket, body: verb.body, plain: pass,
 			}
+			if row.name == "DeleteBucketLifecycleConfiguration" {
+				row.name = "DeleteBucketLifecycle" // S3's own two names
+			}
 			if v == 'G' {
 				row.plain = passSetting
 			}
@@ -305,4 +314,11 @@ func settingOperations() []operation {
 		}
 	}
 	return rows
+}
+
+// refusedHeaders are headers of the S3 API that no write may carry here: whoever
+// sends one counts on it. Each has its reason, for people to read.
+var refusedHeaders = map[string]string{
+	"X-Amz-Object-Annotation-Directive": "annotations are not implemented here",
+	"X-Amz-Write-Offset-Bytes":          "appending to an object exists in S3 Express directory buckets only, and a store that does not know it would replace the object by the part",
 }

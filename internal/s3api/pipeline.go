@@ -293,7 +293,7 @@ func (rq *request) checkHeaders() error {
 func known(name string) bool {
 	switch name {
 	case "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer",
-		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Mfa", "X-Amz-Copy-Source":
+		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Copy-Source":
 		return true
 	}
 	return movable(name) || strings.HasPrefix(name, "X-Amz-Copy-Source-")
