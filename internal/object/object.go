@@ -73,4 +73,6 @@ var (
 	ErrPartTooSmall = errors.New("your proposed upload is smaller than the minimum allowed size: every part but the last has at least 5 MiB")
 	// ErrInvalidRange: the range lies outside the object.
 	ErrInvalidRange = errors.New("the requested range is not satisfiable")
+	// ErrSourceRange: the range of a part copy lies outside its source.
+	ErrSourceRange = errors.New("the range specified is not valid for the source object's size")
 )

@@ -161,7 +161,7 @@ func (b *batch) place(i int, byScope map[fence.Scope]*scopeBatch) (*scopeBatch, 
 		if err := fence.CheckKey(e.Key); err != nil {
 			return nil, err
 		}
-		if e.VersionID != "" {
+		if e.VersionID != "" && e.VersionID != noVersion {
 			return nil, notImplemented("versions are not available in bucket %s, which has a guard; leave VersionId out", rq.bucket)
 		}
 	}

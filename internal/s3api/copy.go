@@ -63,11 +63,16 @@ func (rq *request) readSource() (*source, error) {
 	if rq.list.Guarded(src.Bucket) && fence.CheckKey(src.Key) != nil {
 		return nil, object.ErrNoSuchKey
 	}
-	if src.version != "" && rq.list.Guarded(src.Bucket) {
+	if src.version != "" && src.version != noVersion && rq.list.Guarded(src.Bucket) {
 		return nil, notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", src.Bucket)
 	}
 	if err := rq.findSource(src); err != nil {
 		return nil, err
+	}
+	if src.guard != nil || rq.fenced {
+		if err := rq.expectOwner(src.Bucket, headerSourceOwner); err != nil {
+			return nil, err
+		}
 	}
 	return src, nil
 }
@@ -316,7 +321,7 @@ func (rq *request) guardedSource(src *source) (guarded.Source, error) {
 	if src.guard == nil {
 		out.Op = guarded.Op{Caller: rq.who.AccessKey}
 	}
-	if src.version != "" {
+	if src.version != "" && src.version != noVersion {
 		return out, notImplemented("copying a version into a guarded scope is not implemented; leave versionId out")
 	}
 	out.Conditions = rq.sourceConditions()

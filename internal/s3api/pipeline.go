@@ -317,7 +317,7 @@ func (rq *request) serveObject() error {
 			// the name of a plain object that a guard hides.
 			return object.ErrNoSuchKey
 		}
-		if rq.has("versionId") {
+		if rq.has("versionId") && rq.param("versionId") != noVersion {
 			return notImplemented("versions are not available in bucket %s, which has a guard; leave versionId out", rq.bucket)
 		}
 	}
@@ -348,6 +348,9 @@ func (rq *request) serveObject() error {
 			rq.fenced = false
 			return rq.servePlain()
 		}
+	}
+	if err := rq.expectOwner(rq.bucket, headerOwner); err != nil {
+		return err
 	}
 	return o.guarded(rq)
 }
@@ -393,6 +396,12 @@ func (rq *request) servePlain() error {
 // serveBucket goes on with an operation on a bucket.
 func (rq *request) serveBucket() error {
 	o := rq.op
+	rq.w.Header()["X-Amz-Bucket-Region"] = []string{rq.s.region}
+	if o.ours || rq.list.Guarded(rq.bucket) {
+		if err := rq.expectOwner(rq.bucket, headerOwner); err != nil {
+			return err
+		}
+	}
 	if !rq.list.Guarded(rq.bucket) {
 		if o.on == onPrefix {
 			if err := rq.displaced(fence.Scope{}, rq.bucket, rq.param("prefix")); err != nil {

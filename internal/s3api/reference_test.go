@@ -104,6 +104,7 @@ func TestTableIsTheReference(t *testing.T) {
 	for i := range operations {
 		rows[operations[i].name] = &operations[i]
 	}
+	var table strings.Builder
 	refused := map[string]bool{}
 	inReference := map[string]bool{}
 	for _, ref := range referenceOperations(t) {
@@ -152,6 +153,26 @@ func TestTableIsTheReference(t *testing.T) {
 			}
 		}
 	}
+	for _, ref := range referenceOperations(t) {
+		o := rows[ref.name]
+		if o == nil {
+			continue
+		}
+		is := "refused"
+		if o.plain != nil {
+			is = "answered"
+		}
+		params := slices.DeleteFunc(slices.Clone(ref.params), func(p string) bool { return slices.Contains(o.selects, p) })
+		slices.Sort(params)
+		var headers []string
+		for _, h := range ref.headers {
+			headers = append(headers, http.CanonicalHeaderKey(h))
+		}
+		slices.Sort(headers)
+		table.WriteString(strings.Join([]string{o.name, is, requestOf(o), strings.Join(params, " "), strings.Join(slices.Compact(headers), " ")}, "\t") + "\n")
+	}
+	// The end-to-end tests take their requests from it.
+	golden(t, "reference.txt", table.String())
 	for name := range refusedHeaders {
 		if !refused[name] {
 			t.Errorf("refusedHeaders has %s, which no operation has", name)
