@@ -179,7 +179,7 @@ func (p *diffRun) do(r *Request) Answer {
 	if r.Bucket == "/" {
 		r.Bucket = ""
 	}
-	fenced := r.Key != "" || r.Query.Has("delete") || r.Query.Has("uploads") || r.Query.Has("list-type") || r.Method == "GET" && len(r.Query) == 0
+	fenced := r.Key != "" || r.Query.Has("delete") || r.Query.Has("uploads") || r.Query.Has("list-type") || r.Method == http.MethodGet && len(r.Query) == 0
 	for name, bucket := range p.target.buckets {
 		if token := p.target.tokens[name]; token != 0 && r.Bucket == bucket && fenced {
 			r.Header = maps.Clone(r.Header)

@@ -212,8 +212,6 @@ func (r *rowStream) skip(to string) {
 	r.rows = r.rows[n:]
 }
 
-func (r *rowStream) more() bool { return len(r.rows) > 0 || !r.done }
-
 // plainStream lists the keys of the store's bucket that clients may see.
 type plainStream struct {
 	ctx     context.Context
