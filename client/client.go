@@ -52,15 +52,30 @@ func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h
 // WithClock makes now the time that requests are signed with.
 func WithClock(now func() time.Time) Option { return func(c *Client) { c.now = now } }
 
+// shown is what a message says of an endpoint that cannot be used. What may be a
+// password, or a signature of a URL, is left out, and where these stand is not left to
+// a parser that may just have failed.
+func shown(endpoint string) string {
+	endpoint, _, _ = strings.Cut(endpoint, "?")
+	if at := strings.LastIndexByte(endpoint, '@'); at >= 0 {
+		scheme, _, found := strings.Cut(endpoint[:at], "://")
+		if !found {
+			return "…" + endpoint[at:]
+		}
+		return scheme + "://…" + endpoint[at:]
+	}
+	return endpoint
+}
+
 // New makes a client of the service at endpoint, such as
 // http://127.0.0.1:9000. It does not connect.
 func New(endpoint, accessKey, secretKey string, opts ...Option) (*Client, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%w: the endpoint %q is not a URL like http://127.0.0.1:9000", ErrInvalid, endpoint)
+		return nil, fmt.Errorf("%w: the endpoint %q is not a URL like http://127.0.0.1:9000", ErrInvalid, shown(endpoint))
 	}
 	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-		return nil, fmt.Errorf("%w: the endpoint %q must have no path, query or user", ErrInvalid, u.Redacted())
+		return nil, fmt.Errorf("%w: the endpoint %q must have no path, query or user", ErrInvalid, shown(endpoint))
 	}
 	if accessKey == "" || secretKey == "" {
 		return nil, fmt.Errorf("%w: an access key and a secret key are needed", ErrInvalid)

@@ -50,7 +50,7 @@ func (w *Written) String() string {
 // Begin starts s3fence as a client of the proxy, in a folder and a session of its own.
 func (p *Proxy) Begin(t testing.TB, env map[string]string, args ...string) *Running {
 	t.Helper()
-	name, mark := "S3FENCE_E2E_MARK", rand.Text()
+	name, mark := "S3FENCE_TEST_MARK", rand.Text()
 	r := &Running{t: t, mark: name + "=" + mark, done: make(chan struct{}), Dir: t.TempDir(), Out: &Written{}, Errs: &Written{}}
 	all := p.clientEnv()
 	maps.Copy(all, env)

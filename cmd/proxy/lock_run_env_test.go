@@ -46,6 +46,23 @@ func TestCommandEnv(t *testing.T) {
 	assert.Equal(t, "http://AK:SK:ST@10.0.0.7:9000", got["MC_HOST_s3fence"])
 }
 
+// A proxy on the same machine may take its configuration from the environment. Its
+// secrets end there; what the client's commands and the tests read goes on.
+func TestCommandEnvHasNoSecretsOfTheProxy(t *testing.T) {
+	t.Parallel()
+	base := []string{
+		"S3FENCE_SESSION_SECRET=marked", "S3FENCE_SESSION_SECRETS_ACCEPTED__0=marked", "S3FENCE_SESSION_SECRET_FILE=/marked",
+		"S3FENCE_STATE=postgres://s3fence:marked@db/fence", "S3FENCE_UPSTREAMS__MAIN__SECRET_KEY=marked", "S3FENCE_UPSTREAMS__MAIN__ACCESS_KEY=marked",
+		"S3FENCE_CREDENTIALS__0__SECRET_KEY=marked", "S3FENCE_CREDENTIALS__0__SECRET_KEY_FILE=/marked", "S3FENCE_NO_SUCH_KEY=marked",
+		"S3FENCE_CONFIG=/etc/s3fence.yaml", "S3FENCE_CACHE=/c", "S3FENCE_SERVICE_HOST=10.0.0.1", "S3FENCEX=1", "PATH=/bin",
+	}
+	env := commandEnv(t.Context(), base, service{nil, "http://10.0.0.7:9000", "eu-1"}, "s3://data/jobs/", 34, client.Credentials{})
+	assert.Subset(t, env, base[9:])
+	for _, v := range env {
+		assert.NotContains(t, v, "marked")
+	}
+}
+
 // An address that stands for a name goes past the proxy that the name goes past.
 func TestPastProxy(t *testing.T) {
 	for _, name := range []string{"NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "REQUEST_METHOD"} {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/s3fence/s3fence/client"
+	"github.com/s3fence/s3fence/internal/config"
 	"github.com/s3fence/s3fence/internal/lockrun"
 )
 
@@ -356,7 +357,8 @@ func cannotRun(err error) error {
 	return err
 }
 
-// commandEnv is the environment of a command that runs under a lock.
+// commandEnv is the environment of a command that runs under a lock. What configures
+// a proxy on this machine, its secrets among it, is none of the command's business.
 func commandEnv(ctx context.Context, base []string, s service, scope string, token int64, c client.Credentials) []string {
 	set := fencedEnv(ctx, s.endpoint, s.region, scope, token, c)
 	gone := map[string]bool{}
@@ -369,7 +371,7 @@ func commandEnv(ctx context.Context, base []string, s service, scope string, tok
 	}
 	env := make([]string, 0, len(base)+len(set))
 	for _, v := range base {
-		if name, _, _ := strings.Cut(v, "="); !gone[name] {
+		if name, _, _ := strings.Cut(v, "="); !gone[name] && !config.Configures(name) {
 			env = append(env, v)
 		}
 	}

@@ -124,6 +124,17 @@ func (c *Credential) MaySomewhere(r Right, bucket string) bool {
 	return false
 }
 
+// MaySomewhereUnder reports whether the credential has one of the rights on some key
+// that begins with prefix: enough to learn which rule such keys are under.
+func (c *Credential) MaySomewhereUnder(r Right, bucket, prefix string) bool {
+	for _, g := range c.Grants {
+		if g.Rights&r != 0 && (g.Bucket == Anywhere || g.Bucket == bucket) && (strings.HasPrefix(g.Prefix, prefix) || strings.HasPrefix(prefix, g.Prefix)) {
+			return true
+		}
+	}
+	return false
+}
+
 // MayAnywhere reports whether the credential has one of the rights on anything at
 // all: enough for what belongs to no place.
 func (c *Credential) MayAnywhere(r Right) bool {

@@ -34,6 +34,11 @@ func TestMay(t *testing.T) {
 	assert.True(t, c.MayUnder(Write, "data", "jobs/"))
 	assert.True(t, c.MaySomewhere(Write, "data"))
 	assert.False(t, c.MaySomewhere(Write, "logs"))
+	assert.True(t, c.MaySomewhereUnder(Lock, "data", ""))
+	assert.True(t, c.MaySomewhereUnder(Lock, "data", "jobs/"))
+	assert.True(t, c.MaySomewhereUnder(Lock, "data", "jobs/nightly/x/"))
+	assert.False(t, c.MaySomewhereUnder(Lock, "data", "jobs/daily/"))
+	assert.False(t, c.MaySomewhereUnder(Lock, "logs", ""))
 }
 
 func TestKeyring(t *testing.T) {

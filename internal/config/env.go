@@ -20,6 +20,14 @@ var foreign = map[string]bool{
 // s3fence, and those of tests.
 var foreignPrefixes = []string{"S3FENCE_SERVICE_", "S3FENCE_PORT", "S3FENCE_TEST_"}
 
+// Configures reports whether an environment variable is read as configuration of the
+// proxy. Such variables may hold its secrets, so no command of the client's side hands
+// them on.
+func Configures(name string) bool {
+	return strings.HasPrefix(name, Prefix) && !foreign[name] &&
+		!slices.ContainsFunc(foreignPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
 // overlay puts the variables over the tree of the file. It knows no schema:
 // decoding finds unknown keys, whichever source they are of.
 func overlay(root *value, environ []string) {
@@ -32,11 +40,10 @@ func overlay(root *value, environ []string) {
 	})
 	for _, e := range environ {
 		name, text, _ := strings.Cut(e, "=")
-		path, ok := strings.CutPrefix(name, Prefix)
-		if !ok || text == "" || foreign[name] || slices.ContainsFunc(foreignPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
+		if text == "" || !Configures(name) {
 			continue
 		}
-		set(root, strings.Split(path, "__"), &value{origin: Origin{Variable: name}, scalar: true, text: text})
+		set(root, strings.Split(strings.TrimPrefix(name, Prefix), "__"), &value{origin: Origin{Variable: name}, scalar: true, text: text})
 	}
 }
 

@@ -356,7 +356,7 @@ func (s *server) guards(c *call) (int, any, error) {
 	}
 	seen := []guardJSON{}
 	for _, g := range list {
-		if c.principal.MaySomewhere(auth.All, g.Pattern.Bucket()) {
+		if c.principal.MaySomewhereUnder(auth.All, g.Pattern.Bucket(), g.Pattern.Literal()) {
 			seen = append(seen, guardOf(g))
 		}
 	}

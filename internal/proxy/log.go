@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/http"
 
 	"github.com/s3fence/s3fence/internal/config"
 	"github.com/s3fence/s3fence/internal/s3api"
@@ -28,7 +29,8 @@ func NewLogger(c config.Log, w io.Writer) *slog.Logger {
 func answered(log *slog.Logger) func(context.Context, *s3api.Record) {
 	return func(ctx context.Context, r *s3api.Record) {
 		level := slog.LevelDebug
-		if r.Status >= 500 {
+		// 501 is what anybody can ask for, without a signature too.
+		if r.Status >= 500 && r.Status != http.StatusNotImplemented {
 			level = slog.LevelWarn
 		}
 		if !log.Enabled(ctx, level) {

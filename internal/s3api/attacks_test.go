@@ -39,6 +39,21 @@ func TestKeysThatLeaveTheirPlace(t *testing.T) {
 		{call{method: "GET", target: "/free?versions&prefix=.."}, 400, "InvalidArgument"},
 		{call{method: "PUT", target: "/free/k", header: map[string]string{"X-Amz-Copy-Source": "free/../data/k"}}, 404, "NoSuchKey"},
 		{call{method: "POST", target: "/free?delete", body: "<Delete><Object><Key>../data/k</Key></Object></Delete>"}, 200, codeInvalidName},
+		// Ids are names of directories to some stores.
+		{call{method: "DELETE", target: "/free/k?uploadId=../../data/objects"}, 404, "NoSuchUpload"},
+		{call{method: "PUT", target: "/free/k?partNumber=1&uploadId=u%2F..%2F..%2Fx", body: "x"}, 404, "NoSuchUpload"},
+		{call{method: "GET", target: "/free/k?uploadId=.."}, 404, "NoSuchUpload"},
+		{call{method: "DELETE", target: "/free/k?uploadId=."}, 404, "NoSuchUpload"},
+		{call{method: "DELETE", target: "/free/k?uploadId="}, 404, "NoSuchUpload"},
+		{call{method: "DELETE", target: "/free/k?uploadId=/"}, 404, "NoSuchUpload"},
+		{call{method: "DELETE", target: `/free/k?uploadId=..%5C..%5Cdata`}, 404, "NoSuchUpload"},
+		{call{method: "DELETE", target: "/free/k?uploadId=u%00"}, 404, "NoSuchUpload"},
+		{call{method: "GET", target: "/free/k?versionId=../../data/objects"}, 400, "InvalidArgument"},
+		{call{method: "DELETE", target: "/free/k?versionId=v%2F..%2F..%2Fx"}, 400, "InvalidArgument"},
+		{call{method: "GET", target: "/free/k?tagging&versionId=.."}, 400, "InvalidArgument"},
+		{call{method: "PUT", target: "/free/k", header: map[string]string{"X-Amz-Copy-Source": "free/a?versionId=../../data/k"}}, 400, "InvalidArgument"},
+		{call{method: "PUT", target: "/free/k", header: map[string]string{"X-Amz-Copy-Source": "free/a?versionId=%2E%2E%2Fk"}}, 400, "InvalidArgument"},
+		{call{method: "POST", target: "/free?delete", body: "<Delete><Object><Key>k</Key><VersionId>../k</VersionId></Object></Delete>"}, 200, "InvalidArgument"},
 		// Within the bucket they are names like others, for who may use all of it.
 		{call{method: "PUT", target: "/free/a/../k", body: "x"}, 200, ""},
 		{call{method: "PUT", target: "/free/a/..k/...", body: "x"}, 200, ""},
@@ -230,7 +245,10 @@ func TestBatchOfTwoPlaces(t *testing.T) {
 func TestNamesThatMayBeOurs(t *testing.T) {
 	t.Parallel()
 	b := newGuarded(t)
-	for _, key := range []string{".s3fence", ".s3fence/", ".S3Fence/objects/1", ".S3FENCE", `.s3fence\objects`} {
+	for _, key := range []string{
+		".s3fence", ".s3fence/", ".S3Fence/objects/1", ".S3FENCE", `.s3fence\objects`, "/.s3fence/objects/1", "./.s3fence/objects/1", ".//.s3FENCE//objects",
+		"x/../.s3fence/objects/1", `.\.s3fence/objects`, ".s3fence/../k", "x/./../.s3fence",
+	} {
 		if got := b.call(t, call{method: "PUT", target: "/data/" + escapePath(key), body: "x"}); got.status != 403 || got.code() != "AccessDenied" {
 			t.Errorf("PUT %s: %d %s", key, got.status, got.code())
 		}
@@ -244,8 +262,15 @@ func TestNamesThatMayBeOurs(t *testing.T) {
 			t.Errorf("batch with %s: %d %s", key, got.status, got.body)
 		}
 	}
-	if got := b.call(t, call{method: "PUT", target: "/data/.s3fenced", body: "x"}); got.status != 200 {
-		t.Errorf("PUT .s3fenced: %d %s", got.status, got.code())
+	for _, key := range []string{".s3fenced", "x/.s3fence", "x/.s3fence/objects/1"} {
+		if got := b.call(t, call{method: "PUT", target: "/data/" + key, body: "x"}); got.status != 200 {
+			t.Errorf("PUT %s: %d %s", key, got.status, got.code())
+		}
+	}
+	for _, key := range []string{"x/../y", "x/.s3fence/../../y", ".s3fenc/../y"} {
+		if got := b.call(t, call{method: "PUT", target: "/plain/" + key, body: "x"}); got.status != 200 {
+			t.Errorf("PUT %s: %d %s", key, got.status, got.code())
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/s3fence/s3fence/internal/auth"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -87,7 +88,8 @@ func deleteObjects(rq *request) error {
 		}
 		e.Key = e.Keys[0]
 	}
-	if _, _, err := rq.s.buckets.Bucket(rq.bucket); err != nil {
+	// Who may do nothing in a bucket is refused key by key, whether it is there or not.
+	if _, _, err := rq.s.buckets.Bucket(rq.bucket); err != nil && rq.who.MaySomewhere(auth.All, rq.bucket) {
 		return err
 	}
 	b := &batch{rq: rq, entries: in.Objects, failed: make([]*apiError, len(in.Objects)), deleted: make([]deletedXML, len(in.Objects))}
@@ -154,6 +156,8 @@ func (b *batch) place(i int, byScope map[fence.Scope]*scopeBatch) (*scopeBatch, 
 		return nil, denied("Keys under %s belong to s3fence.", fence.Reserved)
 	case climbs(e.Key):
 		return nil, badName(e.Key)
+	case e.VersionID != "" && strays(e.VersionID):
+		return nil, badVersion()
 	case !rq.mayWrite(rq.bucket, e.Key):
 		return nil, denied("Deleting s3://%s/%s needs the right write, which access key %s does not have there.", rq.bucket, shorten(e.Key), rq.who.AccessKey)
 	}

@@ -183,15 +183,15 @@ func (rq *request) expectOwner(bucket, header string) error {
 // each upload: one who may use the bucket but not create it is told that it is
 // there, as its owner would be.
 func createBucket(rq *request) error {
-	client, bucket, err := rq.s.buckets.Bucket(rq.bucket)
-	if err != nil {
-		return err
-	}
 	if !slices.ContainsFunc(toOwn, func(r auth.Right) bool { return rq.who.May(r, rq.bucket, "") }) {
 		if rq.who.MaySomewhere(auth.All, rq.bucket) && rq.bucketExists() == nil {
 			return fail(http.StatusConflict, "BucketAlreadyOwnedByYou", "The bucket %s exists.", rq.bucket)
 		}
 		return denied("Creating the bucket %s needs the right admin or write on all of it, which access key %s does not have.", rq.bucket, rq.who.AccessKey)
+	}
+	client, bucket, err := rq.s.buckets.Bucket(rq.bucket)
+	if err != nil {
+		return err
 	}
 	doc, err := rq.readDocument(maxDocument, sigv4.BodyOptions{})
 	if err != nil {

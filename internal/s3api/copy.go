@@ -54,6 +54,12 @@ func (rq *request) readSource() (*source, error) {
 	if climbs(src.Key) {
 		return nil, object.ErrNoSuchKey
 	}
+	if src.version != "" {
+		id, err := sigv4.DecodePath(src.version)
+		if err != nil || strays(src.version) || strays(id) {
+			return nil, badVersion()
+		}
+	}
 	if !rq.may(auth.Read, src.Bucket, src.Key) {
 		return nil, denied("Copying from s3://%s/%s needs the right read, which access key %s does not have there.", src.Bucket, shorten(src.Key), rq.who.AccessKey)
 	}

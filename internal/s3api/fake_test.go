@@ -258,9 +258,14 @@ func (f *fakeObjects) upload(u *guarded.UploadRef, access fence.Access) (*fakeUp
 	if up == nil || up.Ref != u.Ref {
 		return nil, object.ErrNoSuchUpload
 	}
-	op := up.Op
-	if t := u.Request.Token; t != 0 && t != op.Request.Token {
+	created := up.Op.Request
+	if t := u.Request.Token; t != 0 && t != created.Token {
 		return nil, fence.Refuse(fence.NeverGranted, u.Scope, u.Guard, f.marks[u.Scope], u.Request)
+	}
+	op := u.Op
+	op.Request.Token = created.Token
+	if created.Token != 0 {
+		op.Request.Generation, op.Request.Named = created.Generation, true
 	}
 	return up, f.judge(&op, access)
 }

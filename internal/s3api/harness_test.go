@@ -126,7 +126,9 @@ type bench struct {
 	*Server
 	url   string
 	store *upstream.Client
-	fake  *fakeObjects
+	// transport, where set, keeps connections over the calls of a test.
+	transport *http.Transport
+	fake      *fakeObjects
 	// raise grants a token of a scope by whatever way to write is under test.
 	raise   func(scope string, token fence.Token)
 	clock   *clock

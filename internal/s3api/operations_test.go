@@ -152,8 +152,8 @@ func TestRowsAreWhole(t *testing.T) {
 	}
 }
 
-// requestOf is how people write an operation's request.
-func requestOf(o *operation) string {
+// requestLine is how people write an operation's request.
+func requestLine(o *operation) string {
 	request := o.method + " " + [...]string{"/", "/bucket", "/bucket/key"}[o.level]
 	for n, s := range o.selects {
 		request += map[bool]string{true: "?", false: "&"}[n == 0] + s

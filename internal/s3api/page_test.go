@@ -66,7 +66,7 @@ func operationsSection() string {
 		if o.plain == nil {
 			plain, with, none, right = "501", "501", "501", ""
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s | %s | %s |\n", o.name, requestOf(o), strings.Join(o.params, " "), right, plain, with, none, o.note)
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s | %s | %s |\n", o.name, requestLine(o), strings.Join(o.params, " "), right, plain, with, none, o.note)
 	}
 	return b.String()
 }

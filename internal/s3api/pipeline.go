@@ -71,6 +71,9 @@ func (rq *request) serve() error {
 	if err := rq.authorize(); err != nil {
 		return err
 	}
+	if err := rq.checkIDs(); err != nil {
+		return err
+	}
 	if err := rq.moveHeaders(); err != nil {
 		return err
 	}
@@ -197,6 +200,25 @@ func (rq *request) authorize() error {
 	}
 	return denied("%s of s3://%s/%s needs the right %s, which access key %s does not have there.",
 		rq.op.name, rq.bucket, shorten(rq.key), strings.Join(names, " or "), rq.who.AccessKey)
+}
+
+// checkIDs refuses ids that would lead a store to another place than the one whose
+// rights were asked for.
+func (rq *request) checkIDs() error {
+	for i := range rq.signed.Params {
+		switch p := &rq.signed.Params[i]; {
+		case p.Name == "uploadId" && strays(p.Value):
+			return object.ErrNoSuchUpload
+		case p.Name == "versionId" && p.Value != "" && strays(p.Value):
+			return badVersion()
+		}
+	}
+	return nil
+}
+
+// badVersion is S3's answer to a version id that it cannot have given out.
+func badVersion() error {
+	return fail(http.StatusBadRequest, "InvalidArgument", "Invalid version id specified")
 }
 
 // may asks for rights on a key, or on all keys with a prefix. One that steps back

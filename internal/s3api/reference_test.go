@@ -169,7 +169,7 @@ func TestTableIsTheReference(t *testing.T) {
 			headers = append(headers, http.CanonicalHeaderKey(h))
 		}
 		slices.Sort(headers)
-		table.WriteString(strings.Join([]string{o.name, is, requestOf(o), strings.Join(params, " "), strings.Join(slices.Compact(headers), " ")}, "\t") + "\n")
+		table.WriteString(strings.Join([]string{o.name, is, requestLine(o), strings.Join(params, " "), strings.Join(slices.Compact(headers), " ")}, "\t") + "\n")
 	}
 	// The end-to-end tests take their requests from it.
 	golden(t, "reference.txt", table.String())

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/sigv4"
 	"github.com/s3fence/s3fence/internal/upstream"
@@ -298,6 +299,9 @@ func (rq *request) stream(body io.Reader) error {
 
 // passListing relays a list of the store without what is ours.
 func passListing(rq *request) error {
+	if cutsReserved(rq.param("prefix"), rq.param("delimiter")) {
+		return notImplemented("%s with a delimiter that is found in %q is not implemented here", rq.op.name, fence.Reserved)
+	}
 	q, err := rq.forward()
 	if err != nil {
 		return err

@@ -95,8 +95,11 @@ func (b *bench) call(t testing.TB, c call) answer {
 
 func (b *bench) send(t testing.TB, r *http.Request) answer {
 	t.Helper()
-	tr := &http.Transport{DisableCompression: true}
-	defer tr.CloseIdleConnections()
+	tr := b.transport
+	if tr == nil {
+		tr = &http.Transport{DisableCompression: true}
+		defer tr.CloseIdleConnections()
+	}
 	resp, err := tr.RoundTrip(r)
 	if err != nil {
 		t.Fatalf("%s %s: %v", r.Method, r.URL, err)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/s3fence/s3fence/internal/fence"
 )
@@ -86,11 +87,31 @@ func climbs(key string) bool {
 }
 
 // reserved reports whether a key is ours, or one that a store over a file system
-// may take for ours: in other capitals, or the directory itself, which as an
-// object would keep every write under a guard from its place.
+// may take for ours: in other capitals, with slashes or dots between that lead nowhere
+// (measured: MinIO and versitygw take /.s3fence/k for .s3fence/k), or the directory
+// itself, which as an object would keep every write under a guard from its place.
 func reserved(key string) bool {
 	const n = len(fence.Reserved) - 1
-	return len(key) >= n && strings.EqualFold(key[:n], fence.Reserved[:n]) && (len(key) == n || isSeparator(rune(key[n])))
+	if len(key) < n {
+		return false
+	}
+	if strings.EqualFold(key[:n], fence.Reserved[:n]) && (len(key) == n || isSeparator(rune(key[n]))) {
+		return true
+	}
+	depth, ours := 0, false
+	for seg := range strings.FieldsFuncSeq(key, isSeparator) {
+		switch seg {
+		case ".":
+		case "..":
+			depth = max(depth-1, 0)
+		default:
+			if depth == 0 {
+				ours = strings.EqualFold(seg, fence.Reserved[:n])
+			}
+			depth++
+		}
+	}
+	return ours && depth > 0
 }
 
 // stepsBack reports whether a key has a ".." segment, and so may stand for a key
@@ -105,6 +126,21 @@ func stepsBack(key string) bool {
 		}
 	}
 	return false
+}
+
+// strays reports whether the id of an upload or of a version is none that a store
+// gave out but, for a store over a file system, a path: some take it for the name of
+// a directory, so that ".." in it leads to other keys and buckets, and one of dots or
+// slashes alone to all uploads of a key.
+func strays(id string) bool {
+	named := false
+	for seg := range strings.FieldsFuncSeq(id, isSeparator) {
+		if seg == "." || seg == ".." {
+			return true
+		}
+		named = true
+	}
+	return !named || strings.ContainsFunc(id, unicode.IsControl)
 }
 
 func isSeparator(r rune) bool { return r == '/' || r == '\\' }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/url"
 	"strings"
+
+	"github.com/s3fence/s3fence/internal/fence"
 )
 
 var errStrange = errors.New("the store's answer is not the XML it should be")
@@ -23,6 +25,7 @@ func (rq *request) translate(doc []byte) ([]byte, error) {
 	copied := int64(0)
 	depth := 0
 	encoded := rq.param("encoding-type") == "url"
+	marker := pastReserved(doc, encoded)
 	var child string      // name of the root's child that the decoder is in
 	var childStart int64  // where it begins
 	var textStart int64   // where the content of the element at hand begins
@@ -61,7 +64,13 @@ func (rq *request) translate(doc []byte) ([]byte, error) {
 					x.escape(rq.renamed(ending))
 					out.Write(x.buf.Bytes())
 					copied = before
-				case hides(child, key, encoded):
+				case ending == "NextKeyMarker" && marker != "":
+					out.Write(doc[copied:textStart])
+					x := xmlWriter{}
+					x.escape(marker)
+					out.Write(x.buf.Bytes())
+					copied = before
+				case (ending == "NextUploadIdMarker" || ending == "NextVersionIdMarker") && marker != "", hides(child, key, encoded):
 					out.Write(doc[copied:childStart])
 					copied = d.InputOffset()
 				}
@@ -75,6 +84,35 @@ func (rq *request) translate(doc []byte) ([]byte, error) {
 	}
 	out.Write(doc[copied:])
 	return out.Bytes(), nil
+}
+
+// pastReserved is what a list's next page begins after, in place of a key of ours,
+// whose name nobody is to learn: the last name that a key of ours could have. It is ""
+// where the store's own marker may stay.
+func pastReserved(doc []byte, encoded bool) string {
+	var list struct {
+		NextKeyMarker string
+	}
+	d := xml.NewDecoder(bytes.NewReader(doc))
+	d.Strict = false
+	if err := d.Decode(&list); err != nil || !isReserved(list.NextKeyMarker, encoded) {
+		return ""
+	}
+	if encoded {
+		return escapePath(fence.Reserved + "~")
+	}
+	return fence.Reserved + "~"
+}
+
+// cutsReserved reports whether a list with this delimiter would roll our keys up into
+// a prefix that is not ours alone, so that nobody could say whether to show it.
+func cutsReserved(prefix, delimiter string) bool {
+	rest, under := strings.CutPrefix(fence.Reserved, prefix)
+	if !under || delimiter == "" {
+		return false
+	}
+	i := strings.Index(rest, delimiter)
+	return i >= 0 && i+len(delimiter) < len(rest)
 }
 
 // isList reports whether a document of the store lists objects or buckets.
@@ -120,12 +158,17 @@ func hides(child, key string, encoded bool) bool {
 	default:
 		return false
 	}
+	return isReserved(key, encoded)
+}
+
+// isReserved is reserved for a name of a list.
+func isReserved(name string, encoded bool) bool {
 	if encoded {
-		if decoded, err := url.QueryUnescape(key); err == nil {
-			key = decoded
+		if decoded, err := url.QueryUnescape(name); err == nil {
+			name = decoded
 		}
 	}
-	return reserved(key)
+	return reserved(name)
 }
 
 // escapePath escapes all but unreserved characters and slashes. Unlike
