@@ -124,7 +124,6 @@ func headBucket(rq *request) error {
 	if err := rq.bucketExists(); err != nil {
 		return err
 	}
-	rq.w.Header()["X-Amz-Bucket-Region"] = []string{rq.s.region}
 	return rq.empty()
 }
 
@@ -134,7 +133,7 @@ func (rq *request) bucketExists() error {
 	if err != nil {
 		return err
 	}
-	err = client.HeadBucket(rq.ctx, bucket)
+	err = client.HeadBucket(rq.ctx, bucket, nil)
 	if upstream.NotFound(err) {
 		return ErrNoSuchBucket
 	}
@@ -156,6 +155,28 @@ func getLocation(rq *request) error {
 	x.escape(region)
 	x.close("LocationConstraint")
 	return rq.document(x)
+}
+
+// expectOwner asks the store whether a bucket belongs to whom the client says, as
+// S3 does before anything else: what we answer, or do, ourselves has no request to
+// the store that could carry the header.
+func (rq *request) expectOwner(bucket, header string) error {
+	v := rq.r.Header[header]
+	if len(v) == 0 {
+		return nil
+	}
+	client, name, err := rq.s.buckets.Bucket(bucket)
+	if err != nil {
+		return err
+	}
+	err = client.HeadBucket(rq.ctx, name, http.Header{"X-Amz-Expected-Bucket-Owner": v[:1]})
+	switch {
+	case upstream.HasCode(err, "Forbidden"):
+		return denied("The bucket %s does not belong to the account that %s names.", bucket, strings.ToLower(header))
+	case upstream.NotFound(err):
+		return ErrNoSuchBucket
+	}
+	return err
 }
 
 // createBucket makes a bucket at the store. Many tools create a bucket before

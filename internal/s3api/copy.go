@@ -82,6 +82,11 @@ func (rq *request) readSource() (*source, error) {
 	if err := rq.findSource(src); err != nil {
 		return nil, err
 	}
+	if src.guard != nil || rq.fenced {
+		if err := rq.expectOwner(src.Bucket, headerSourceOwner); err != nil {
+			return nil, err
+		}
+	}
 	return src, nil
 }
 

@@ -302,11 +302,18 @@ func (x *xmlWriter) entry(element string, e *guarded.Entry, q *listQuery) {
 	}
 	x.when("LastModified", e.Modified)
 	x.etag(e.ETag)
+	has := len(e.ChecksumAlgorithms) > 0
+	for _, a := range e.ChecksumAlgorithms {
+		x.text("ChecksumAlgorithm", a)
+	}
 	for _, a := range checksumNames {
 		if e.Checksums[a] != "" {
 			x.text("ChecksumAlgorithm", a)
-			x.some("ChecksumType", e.ChecksumType)
+			has = true
 		}
+	}
+	if has {
+		x.some("ChecksumType", e.ChecksumType)
 	}
 	x.number("Size", e.Size)
 	if q.owner || !q.v2 {

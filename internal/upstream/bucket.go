@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
-// HeadBucket returns nil if the bucket is there and ours to use.
-func (c *Client) HeadBucket(ctx context.Context, bucket string) error {
-	resp, err := c.Do(ctx, &Request{Method: http.MethodHead, Bucket: bucket})
+// HeadBucket returns nil if the bucket is there and ours to use. h may carry
+// x-amz-expected-bucket-owner, which stores that know owners answer 403 to where
+// it is another's.
+func (c *Client) HeadBucket(ctx context.Context, bucket string, h http.Header) error {
+	resp, err := c.Do(ctx, &Request{Method: http.MethodHead, Bucket: bucket, Header: h})
 	if err == nil {
 		resp.Body.Close()
 	}
