@@ -162,9 +162,9 @@ func compare(t *testing.T, d *deployment, c cell, baselines map[string]outcomes,
 		tests = strings.Split(*chosen, ",")
 	}
 	straight := func(tests []string) outcomes {
-		return c.suite.runs(t, d.server(t, cell{suite: c.suite, side: direct, secure: c.clientSecure()}), tests)
+		return c.suite.runs(t, c.store, d.server(t, cell{suite: c.suite, side: direct, secure: c.clientSecure()}), tests)
 	}
-	through := func(tests []string) outcomes { return c.suite.runs(t, d.server(t, c), tests) }
+	through := func(tests []string) outcomes { return c.suite.runs(t, c.store, d.server(t, c), tests) }
 	baseline := fmt.Sprint(c.suite.name, c.clientSecure(), c.slice, c.slices)
 	if baselines[baseline] == nil {
 		begun := time.Now()

@@ -43,7 +43,7 @@ type suite struct {
 	name string
 	// environment and arguments are for a run of the named tests, or of all.
 	environment func(to server, tests []string) []string
-	arguments   func(tests []string) []string
+	arguments   func(store string, tests []string) []string
 	// read takes the outcomes from what the program prints. Outcomes of tests that
 	// were begun and not ended are failures.
 	read func(io.Reader) outcomes
@@ -97,13 +97,13 @@ var suites = []*suite{
 			return append(s.common(tests), "SERVER_ENDPOINT="+s.addr, "ENABLE_HTTPS="+secure, "SKIP_CERT_VALIDATION="+secure,
 				"MINT_MODE=full", "RUN_ON_FAIL=1", "ENABLE_KMS=0")
 		},
-		arguments: func([]string) []string { return nil },
+		arguments: func(string, []string) []string { return nil },
 		read:      readMinIO,
 	},
 	{
 		name:        "gocloud",
 		environment: server.common,
-		arguments: func(tests []string) []string {
+		arguments: func(store string, tests []string) []string {
 			// Tests are chosen by their first two names.
 			pattern := "^TestParity"
 			if len(tests) > 0 {
@@ -117,20 +117,25 @@ var suites = []*suite{
 				slices.Sort(subs)
 				pattern = "^(" + strings.Join(slices.Compact(tops), "|") + ")$/^(" + strings.Join(slices.Compact(subs), "|") + ")$"
 			}
-			return []string{"-test.v", "-test.timeout=15m", "-test.run=" + pattern}
+			arguments := []string{"-test.v", "-test.timeout=15m", "-test.run=" + pattern}
+			if store == "minio" {
+				// MinIO lists for ever where a delimiter is not a slash.
+				arguments = append(arguments, "-test.skip=/TestListDelimiters/(abc|backslash)$")
+			}
+			return arguments
 		},
 		read: readGo, bucket: true,
 	},
 	{
 		name:        "versitygw",
 		environment: server.common,
-		arguments:   func([]string) []string { return nil },
+		arguments:   func(string, []string) []string { return nil },
 		read:        readVersitygw,
 	},
 }
 
 // runs runs tests of the suite, or all, and returns what it said of each.
-func (s *suite) runs(t *testing.T, to server, tests []string) outcomes {
+func (s *suite) runs(t *testing.T, store string, to server, tests []string) outcomes {
 	t.Helper()
 	program, err := suiteProgram(s.name)
 	if err != nil {
@@ -142,7 +147,7 @@ func (s *suite) runs(t *testing.T, to server, tests []string) outcomes {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, s.arguments(tests)...)
+	cmd := exec.CommandContext(ctx, program, s.arguments(store, tests)...)
 	cmd.Dir, cmd.Env = folder, environment(folder, s.environment(to, tests)...)
 	if s.name == "gocloud" {
 		cmd.Env = append(cmd.Env, "PARITY_TESTS=")
