@@ -1,14 +1,90 @@
 package parity
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // differencesFile has every difference that is meant, with its reason.
 const differencesFile = "differences.txt"
+
+// resultFile has the summary of the last whole run.
+const resultFile = "result.txt"
+
+const (
+	page  = "../../docs/s3-compatibility.md"
+	begin = "<!-- parity:begin -->\n"
+	end   = "<!-- parity:end -->\n"
+)
+
+var write = flag.Bool("write", false, "write the rows into docs/s3-compatibility.md")
+
+// TestPage holds docs/s3-compatibility.md to the rows.
+func TestPage(t *testing.T) {
+	rows, err := readDifferences(differencesFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := os.ReadFile(resultFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("%s lacks %q or %q", page, begin, end)
+	}
+	want := before + begin + section(rows, string(result)) + end + after
+	if *write {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(text) {
+		t.Errorf("%s does not have the rows of %s: go test ./e2e/parity -run TestPage -write", page, differencesFile)
+	}
+}
+
+// section is the generated part of the page.
+func section(rows []row, result string) string {
+	var b strings.Builder
+	b.WriteString("\nThe last whole run (`make parity`), summed over http and TLS, path and virtual-hosted style:\n\n```\n" + result + "```\n\n")
+	b.WriteString("Tests whose verdicts differ, and why:\n")
+	for i := 0; i < len(rows); {
+		j := i
+		for j < len(rows) && rows[j].reason == rows[i].reason {
+			j++
+		}
+		fmt.Fprintf(&b, "\n**%s**\n\n", rows[i].reason)
+		for k := i; k < j; {
+			group := rows[k].where()
+			var tests []string
+			for ; k < j && rows[k].where() == group; k++ {
+				tests = append(tests, "`"+rows[k].test+"`")
+			}
+			fmt.Fprintf(&b, "- %s: %s\n", group, strings.Join(tests, ", "))
+		}
+		i = j
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// where is all of a row but its test and reason.
+func (r row) where() string {
+	text := r.suite + " on " + strings.Join(r.stores, ", ") + "; " + strings.Join(r.sides, ", ")
+	if r.transports != nil {
+		text += "; " + strings.Join(r.transports, ", ")
+	}
+	return text
+}
 
 // row is a line of differencesFile: one test of a suite, the stores and sides where
 // its verdicts differ, and why.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"os"
 	"reflect"
@@ -15,12 +16,11 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// choose runs one test if PARITY_TESTS, names with commas between, has it or is
-// empty. A line before and after says which test the lines between belong to: they
+// choose runs a chosen test. A line before and after says which test the lines between belong to: they
 // name functions that several tests share. A panic is that test's failure.
 func choose(test func()) {
 	name := strings.TrimPrefix(runtime.FuncForPC(reflect.ValueOf(test).Pointer()).Name(), "main.")
-	if chosen := os.Getenv("PARITY_TESTS"); chosen != "" && !slices.Contains(strings.Split(chosen, ","), name) {
+	if !chosen(name) {
 		return
 	}
 	slog.Info("", "parity", "begin", "test", name)
@@ -39,4 +39,20 @@ func bucketLookup() minio.BucketLookupType {
 		return minio.BucketLookupDNS
 	}
 	return minio.BucketLookupPath
+}
+
+// chosen reports whether a test is to run: PARITY_TESTS has names with commas
+// between, PARITY_SLICE a part "k/n" of all by the hash of their names. Empty ones
+// choose everything.
+func chosen(name string) bool {
+	if tests := os.Getenv("PARITY_TESTS"); tests != "" {
+		return slices.Contains(strings.Split(tests, ","), name)
+	}
+	var k, n uint32
+	if _, err := fmt.Sscanf(os.Getenv("PARITY_SLICE"), "%d/%d", &k, &n); err != nil || n == 0 {
+		return true
+	}
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return h.Sum32()%n == k
 }

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"hash/fnv"
 	"os"
 	"reflect"
 	"runtime"
@@ -10,13 +11,12 @@ import (
 	"strings"
 )
 
-// choose returns f with its panics made failures if PARITY_TESTS, names with
-// commas between, has it or is empty; otherwise nil. A line before and after says
-// which test the lines between belong to.
+// choose returns a chosen test with its panics made failures, otherwise nil. A line
+// before and after says which test the lines between belong to.
 func choose(f IntTest) IntTest {
 	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
 	name = name[strings.LastIndexByte(name, '.')+1:]
-	if chosen := os.Getenv("PARITY_TESTS"); chosen != "" && !slices.Contains(strings.Split(chosen, ","), name) {
+	if !chosen(name) {
 		return nil
 	}
 	return func(s *S3Conf) (err error) {
@@ -32,4 +32,20 @@ func choose(f IntTest) IntTest {
 		}()
 		return f(s)
 	}
+}
+
+// chosen reports whether a test is to run: PARITY_TESTS has names with commas
+// between, PARITY_SLICE a part "k/n" of all by the hash of their names. Empty ones
+// choose everything.
+func chosen(name string) bool {
+	if tests := os.Getenv("PARITY_TESTS"); tests != "" {
+		return slices.Contains(strings.Split(tests, ","), name)
+	}
+	var k, n uint32
+	if _, err := fmt.Sscanf(os.Getenv("PARITY_SLICE"), "%d/%d", &k, &n); err != nil || n == 0 {
+		return true
+	}
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return h.Sum32()%n == k
 }
