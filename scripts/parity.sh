@@ -76,6 +76,8 @@ versitygw)
 	cp "$added/main.go" parity/
 	substitute tests/integration/concurrency.go 6 '/^func (ct \*TestState) \(Run\|Sync\)(/s/$/\n\tif f = choose(f); f == nil {\n\t\treturn\n\t}/'
 	substitute tests/integration/s3conf.go 1 's/^\tcustomTransport := &http.Transport{$/&\n\t\tProxy: http.ProxyFromEnvironment,/'
+	# Names of one run must not be those of another.
+	substitute tests/integration/utils.go 1 '/^func getBucketName(/,/^}/s/"test-bucket-%v"/bucketPrefix()+"bucket-%v"/'
 	go build -trimpath -ldflags '-s -w' -o "$GOBIN/$suite" ./parity
 	;;
 esac

@@ -46,7 +46,7 @@ type gate struct {
 }
 
 // open starts a gate, over TLS where secure says so, which ends with the test.
-func (d *deployment) open(t *testing.T, target, tokens string, secure bool) *gate {
+func (d *deployment) open(t *testing.T, target string, api *client.Client, tokens string, secure bool) *gate {
 	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
@@ -59,7 +59,7 @@ func (d *deployment) open(t *testing.T, target, tokens string, secure bool) *gat
 		t.Fatal(err)
 	}
 	g := &gate{
-		target: u, tokens: tokens, accessKey: d.accessKey, secretKey: d.secretKey, api: d.api, owner: owner,
+		target: u, tokens: tokens, accessKey: d.accessKey, secretKey: d.secretKey, api: api, owner: owner,
 		transport: &http.Transport{
 			DisableCompression: true, TLSClientConfig: d.cert.client, MaxIdleConnsPerHost: 64,
 			ExpectContinueTimeout: time.Minute,

@@ -24,6 +24,7 @@ var (
 	full   = flag.Bool("full", false, "the whole matrix, every test: what make parity runs")
 	only   = flag.String("only", "", "run the cells whose name has one of these in it, with commas between")
 	chosen = flag.String("tests", "", "run these tests of a suite alone, with commas between")
+	once   = flag.Bool("once", false, "take no second look at differences")
 	words  = flag.Bool("words", false, "print what the suite said of every difference")
 )
 
@@ -198,7 +199,7 @@ func compare(t *testing.T, d *deployment, c cell, baselines map[string]outcomes,
 	proxied := through(tests)
 	t.Logf("proxied: %d tests in %v", len(proxied), time.Since(begun).Round(time.Second))
 	found := judge(c, baselines[baseline], proxied, rows)
-	if again := found.suspects(); len(again) > 0 {
+	if again := found.suspects(); len(again) > 0 && !*once {
 		// What does not happen again is no difference.
 		straight, proxied := straight(again), through(again)
 		found.confirm(judge(c, straight, proxied, rows), again)
@@ -220,10 +221,13 @@ func compare(t *testing.T, d *deployment, c cell, baselines map[string]outcomes,
 // server starts what stands between the suite and the cell's side.
 func (d *deployment) server(t *testing.T, c cell) server {
 	t.Helper()
+	if !c.suite.bucket {
+		d.sweep(t)
+	}
 	to := server{secure: c.clientSecure(), virtual: c.virtual, accessKey: d.accessKey, secretKey: d.secretKey}
-	proxy := "http://" + d.plain
+	proxy := d.plain
 	if c.secure {
-		proxy = "https://" + d.secure
+		proxy = d.secure
 	}
 	var sealing *gate
 	switch c.side {
@@ -234,19 +238,19 @@ func (d *deployment) server(t *testing.T, c cell) server {
 			to.addr = d.terminate(t, to.addr)
 		}
 	case unguarded:
-		to.addr = strings.TrimPrefix(strings.TrimPrefix(proxy, "http://"), "https://")
+		to.addr = proxy.addr
 	case token, none:
-		sealing = d.open(t, proxy, map[side]string{token: "required", none: "none"}[c.side], to.secure)
+		sealing = d.open(t, proxy.url, proxy.api, map[side]string{token: "required", none: "none"}[c.side], to.secure)
 		to.addr = sealing.addr
 	}
 	if c.virtual {
 		switch {
 		case to.secure:
-			to.through = d.open(t, "https://"+to.addr, "", false).addr
+			to.through = d.open(t, "https://"+to.addr, nil, "", false).addr
 		case sealing != nil:
 			to.through = sealing.addr
 		default:
-			to.through = d.open(t, proxy, "", false).addr
+			to.through = d.open(t, proxy.url, nil, "", false).addr
 		}
 		to.addr = domain
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/s3fence/s3fence/client"
@@ -37,37 +38,47 @@ const (
 	buildWait = 30 * time.Minute
 )
 
-// deployment is a store with two proxies before it, one over http and one over TLS,
-// which share a state.
+// deployment is a store with two proxies before it, one over http and one over TLS.
+// Each has a state of its own: a guard waits for every proxy of a state, and suites
+// make hundreds of buckets.
 type deployment struct {
-	store *storetest.Server
-	cert  *certificate
-	// plain and secure are the proxies' host and port.
-	plain, secure string
+	store         *storetest.Server
+	cert          *certificate
+	plain, secure proxy
 	// accessKey and secretKey may do everything through the proxies.
 	accessKey, secretKey string
-	api                  *client.Client
+}
+
+// proxy is one s3fence.
+type proxy struct {
+	addr, url string
+	api       *client.Client
 }
 
 // deploy starts the proxies before a store of this test's own.
 func deploy(t *testing.T, store *storetest.Server) *deployment {
 	t.Helper()
-	d := &deployment{
-		store: store, cert: newCertificate(t), plain: freeAddress(t), secure: freeAddress(t),
-		accessKey: "parity", secretKey: rand.Text(),
-	}
-	state := pgtest.DSN(t)
-	plain := d.configure(t, state, d.plain, nil)
-	secure := d.configure(t, state, d.secure, map[string]string{"cert_file": d.cert.certFile, "key_file": d.cert.keyFile})
-	run(t, plain, "migrate", "--config", "s3fence.yaml")
+	d := &deployment{store: store, cert: newCertificate(t), accessKey: "parity", secretKey: rand.Text()}
+	d.plain = d.proxy(t, "http", nil)
+	d.secure = d.proxy(t, "https", map[string]string{"cert_file": d.cert.certFile, "key_file": d.cert.keyFile})
+	return d
+}
+
+// proxy starts an s3fence on an empty state.
+func (d *deployment) proxy(t *testing.T, scheme string, tls map[string]string) proxy {
+	t.Helper()
+	p := proxy{addr: freeAddress(t)}
+	p.url = scheme + "://" + p.addr
+	transport := &http.Transport{TLSClientConfig: d.cert.client}
+	t.Cleanup(transport.CloseIdleConnections)
 	var err error
-	if d.api, err = client.New("http://"+d.plain, d.accessKey, d.secretKey); err != nil {
+	if p.api, err = client.New(p.url, d.accessKey, d.secretKey, client.WithHTTPClient(&http.Client{Transport: transport})); err != nil {
 		t.Fatal(err)
 	}
-	for folder, url := range map[string]string{plain: "http://" + d.plain, secure: "https://" + d.secure} {
-		d.serve(t, folder, url)
-	}
-	return d
+	folder := d.configure(t, pgtest.DSN(t), p.addr, tls)
+	run(t, folder, "migrate", "--config", "s3fence.yaml")
+	d.serve(t, folder, p.url)
+	return p
 }
 
 // configure writes a proxy's configuration into a folder of its own.
@@ -79,7 +90,7 @@ func (d *deployment) configure(t *testing.T, state, listen string, tls map[strin
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	config := map[string]any{
-		"listen": listen, "admin_listen": "off", "state": state, "domain": domain, "guard_lease": "5s",
+		"listen": listen, "admin_listen": "off", "state": state, "domain": domain,
 		"upstreams": map[string]any{"main": map[string]any{
 			"endpoint": d.store.Endpoint, "region": storetest.Region, "path": "direct",
 			"access_key": d.store.AccessKey, "secret_key": d.store.SecretKey,
@@ -136,6 +147,30 @@ func (d *deployment) serve(t *testing.T, folder, url string) {
 		if !process.Alive() || time.Now().After(deadline) {
 			t.Fatalf("%s is not ready: %v; its log ends:\n%s", url, err, process.Log())
 		}
+	}
+}
+
+// sweep deletes what a suite left in the store, as far as it can be deleted: tests of
+// lists of buckets count them.
+func (d *deployment) sweep(t *testing.T) {
+	t.Helper()
+	owner := d.store.Client(t)
+	buckets, err := owner.ListBuckets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range buckets {
+		for u := range owner.ListIncompleteUploads(t.Context(), b.Name, "", true) {
+			if u.Err == nil {
+				_ = owner.RemoveIncompleteUpload(t.Context(), b.Name, u.Key)
+			}
+		}
+		for o := range owner.ListObjects(t.Context(), b.Name, minio.ListObjectsOptions{Recursive: true, WithVersions: true}) {
+			if o.Err == nil {
+				_ = owner.RemoveObject(t.Context(), b.Name, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID, GovernanceBypass: true})
+			}
+		}
+		_ = owner.RemoveBucket(t.Context(), b.Name)
 	}
 }
 

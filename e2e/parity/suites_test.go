@@ -3,6 +3,7 @@ package parity
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -82,6 +83,7 @@ func (s server) common(tests []string) []string {
 	env := []string{
 		"SERVER_URL=" + s.url(), "ACCESS_KEY=" + s.accessKey, "SECRET_KEY=" + s.secretKey,
 		"PARITY_STYLE=" + style, "PARITY_TESTS=" + strings.Join(tests, ","), "PARITY_BUCKET=" + s.bucket,
+		"PARITY_PREFIX=test" + strings.ToLower(rand.Text()[:6]) + "-",
 	}
 	if s.through != "" {
 		env = append(env, "HTTP_PROXY=http://"+s.through, "HTTPS_PROXY=http://"+s.through)

@@ -49,3 +49,6 @@ func chosen(name string) bool {
 	h.Write([]byte(name))
 	return h.Sum32()%n == k
 }
+
+// bucketPrefix begins the names of buckets.
+func bucketPrefix() string { return os.Getenv("PARITY_PREFIX") }
