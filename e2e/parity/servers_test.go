@@ -131,6 +131,9 @@ func (d *deployment) serve(t *testing.T, folder, url string) {
 		if err != nil {
 			t.Error(err)
 		}
+		if t.Failed() {
+			t.Logf("the log of %s ends:\n%s", url, log[max(0, len(log)-4<<10):])
+		}
 		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
 			if strings.Contains(string(log), sign) {
 				t.Errorf("the log of %s has %q", url, sign)

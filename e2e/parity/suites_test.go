@@ -290,28 +290,34 @@ var goVerdict = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+)s\
 // readGo reads what go test -v prints. Tests that have subtests are left out.
 func readGo(r io.Reader) outcomes {
 	found := outcomes{}
-	var words []string
+	var test string
+	words := map[string][]string{}
 	for s := lines(r); s.Scan(); {
 		line := s.Text()
 		if name, begun := strings.CutPrefix(line, "=== RUN   "); begun {
-			found[name] = unended
-			words = nil
+			test, found[name] = name, unended
+			continue
+		}
+		if name, again := strings.CutPrefix(line, "=== NAME  "); again {
+			test = name
 			continue
 		}
 		m := goVerdict.FindStringSubmatch(line)
 		if m == nil {
-			words = append(words, strings.TrimSpace(line))
+			words[test] = append(words[test], strings.TrimSpace(line))
 			continue
 		}
 		took, err := time.ParseDuration(m[3] + "s")
 		if err != nil {
 			continue
 		}
-		o := outcome{verdict: verdict(strings.ToLower(m[1])), took: took}
-		if o.verdict == fail {
-			o.words = strings.Join(words, " / ")
+		found[m[2]] = outcome{verdict: verdict(strings.ToLower(m[1])), took: took}
+	}
+	for name, o := range found {
+		if o.verdict == fail && o != unended {
+			o.words = strings.Join(words[name], " / ")
+			found[name] = o
 		}
-		found[m[2]] = o
 	}
 	for name := range found {
 		for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
