@@ -52,7 +52,14 @@ func (s *Store) List(ctx context.Context, guards *fence.Guards, q guarded.ListQu
 		rows.skip(next)
 		plain.skip(next)
 	}
-	return entries, next, rows.more() || plain.more(), nil
+	// Whether more follows is asked, not guessed from what was fetched: what is left
+	// may all be hidden, or lie under the last common prefix.
+	a, err := rows.peek()
+	if err != nil || a != nil {
+		return entries, next, true, err
+	}
+	b, err := plain.peek()
+	return entries, next, b != nil, err
 }
 
 // hiding is the guard list as lists see it: a guard that is still being added
@@ -193,8 +200,6 @@ func (r *rowStream) skip(to string) {
 	r.rows = r.rows[n:]
 }
 
-func (r *rowStream) more() bool { return len(r.rows) > 0 || !r.done }
-
 // plainStream lists the keys of the store's bucket that clients may see.
 type plainStream struct {
 	ctx     context.Context
@@ -320,8 +325,6 @@ func (p *plainStream) skip(to string) {
 	p.seek = max(p.seek, to)
 	p.drop()
 }
-
-func (p *plainStream) more() bool { return len(p.page) > 0 || !p.done }
 
 // below is a name under which no key from seek on lies. Keys between it and seek
 // are dropped by the caller, so it need not be the closest one; it must be
