@@ -197,10 +197,15 @@ func createBucket(rq *request) error {
 	if err != nil {
 		return err
 	}
+	var tags []upstream.Tag
 	if len(strings.TrimSpace(string(doc))) > 0 {
 		var c struct {
 			XMLName            xml.Name `xml:"CreateBucketConfiguration"`
 			LocationConstraint string
+			Tags               []upstream.Tag `xml:"Tags>Tag"`
+			// What would make another kind of bucket than was asked for, were it left
+			// out: directory buckets have both.
+			Location, Bucket *struct{}
 		}
 		if err := decode(doc, &c); err != nil {
 			return err
@@ -208,6 +213,10 @@ func createBucket(rq *request) error {
 		if c.LocationConstraint != "" && c.LocationConstraint != rq.s.region {
 			return fail(http.StatusBadRequest, "IllegalLocationConstraintException", "The location constraint %q is not the region here, %s.", shorten(c.LocationConstraint), rq.s.region)
 		}
+		if c.Location != nil || c.Bucket != nil {
+			return notImplemented("directory buckets are not supported")
+		}
+		tags = c.Tags
 	}
 	h := rq.r.Header
 	for _, name := range []string{"Content-Md5", "Content-Type", "X-Amz-Sdk-Checksum-Algorithm"} {
@@ -222,8 +231,12 @@ func createBucket(rq *request) error {
 	if _, err := rq.s.guards.Current(); err != nil {
 		return err
 	}
-	if err := client.CreateBucket(rq.ctx, bucket, h); err != nil {
+	arn, err := client.CreateBucket(rq.ctx, bucket, tags, h)
+	if err != nil {
 		return err
+	}
+	if arn != "" && bucket == rq.bucket {
+		rq.w.Header()["X-Amz-Bucket-Arn"] = []string{arn}
 	}
 	rq.w.Header()["Location"] = []string{"/" + rq.bucket}
 	return rq.empty()

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -89,28 +90,31 @@ func denied(format string, args ...any) *apiError {
 	return fail(http.StatusForbidden, "AccessDenied", format, args...)
 }
 
-// objectErrors are the answers that objects give.
+// objectErrors are the answers that objects give. Where Amazon S3 has words of its
+// own the answer has them to the letter, without a full stop where it has none:
+// programs compare them (minio-go's tests do). Other errors speak for themselves.
 var objectErrors = []struct {
-	err    error
-	status int
-	code   string
+	err     error
+	status  int
+	code    string
+	message string
 }{
-	{object.ErrNoSuchKey, 404, "NoSuchKey"},
-	{object.ErrPreconditionFailed, 412, "PreconditionFailed"},
-	{object.ErrNotModified, 304, "NotModified"},
-	{object.ErrConflict, 409, "ConditionalRequestConflict"},
-	{object.ErrNoSuchUpload, 404, "NoSuchUpload"},
-	{object.ErrInvalidPart, 400, "InvalidPart"},
-	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder"},
-	{object.ErrPartTooSmall, 400, "EntityTooSmall"},
-	{object.ErrInvalidRange, 416, "InvalidRange"},
-	{object.ErrInvalidPartNumber, 416, "InvalidPartNumber"},
-	{object.ErrBadDigest, 400, "BadDigest"},
-	{object.ErrSourceRange, 400, "InvalidArgument"},
-	{ErrNoSuchBucket, 404, "NoSuchBucket"},
-	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId"},
-	{auth.ErrBadToken, 400, "InvalidToken"},
-	{auth.ErrExpired, 400, "ExpiredToken"},
+	{object.ErrNoSuchKey, 404, "NoSuchKey", "The specified key does not exist."},
+	{object.ErrPreconditionFailed, 412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold"},
+	{object.ErrNotModified, 304, "NotModified", ""},
+	{object.ErrConflict, 409, "ConditionalRequestConflict", ""},
+	{object.ErrNoSuchUpload, 404, "NoSuchUpload", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."},
+	{object.ErrInvalidPart, 400, "InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."},
+	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number."},
+	{object.ErrPartTooSmall, 400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size"},
+	{object.ErrInvalidRange, 416, "InvalidRange", "The requested range is not satisfiable"},
+	{object.ErrInvalidPartNumber, 416, "InvalidPartNumber", "The requested partnumber is not satisfiable"},
+	{object.ErrBadDigest, 400, "BadDigest", ""},
+	{object.ErrSourceRange, 400, "InvalidArgument", ""},
+	{ErrNoSuchBucket, 404, "NoSuchBucket", "The specified bucket does not exist"},
+	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId", ""},
+	{auth.ErrBadToken, 400, "InvalidToken", ""},
+	{auth.ErrExpired, 400, "ExpiredToken", ""},
 }
 
 // answerTo turns an error of a handler into what the client is told. The order
@@ -135,7 +139,7 @@ func (rq *request) answerTo(err error) *apiError {
 	}
 	for _, o := range objectErrors {
 		if errors.Is(err, o.err) {
-			return &apiError{status: o.status, code: o.code, message: sentence(o.err.Error()), cause: err}
+			return &apiError{status: o.status, code: o.code, message: cmp.Or(o.message, sentence(o.err.Error())), cause: err}
 		}
 	}
 	switch {

@@ -335,7 +335,7 @@ func (x *xmlWriter) entry(element string, e *guarded.Entry, q *listQuery) {
 }
 
 // checksumNames are the algorithms in the order of their elements.
-var checksumNames = []string{"CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"}
+var checksumNames = []string{"CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"}
 
 // checksums writes a Checksum… element for each.
 func (x *xmlWriter) checksums(sums map[string]string) {

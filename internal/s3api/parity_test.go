@@ -195,7 +195,7 @@ func TestNullVersionInAScope(t *testing.T) {
 			{call{method: "GET", target: "/data/cas/k?versionId=v1"}, 404},
 			{call{method: "GET", target: "/data/cas/k?versionId="}, 404},
 			{source("null"), 200},
-			{source("v1"), 501},
+			{source("v1"), 404},
 			{call{method: "DELETE", target: "/data/cas/k?versionId=v1"}, 404},
 			{call{method: "DELETE", target: "/data/cas/k?versionId=null"}, 204},
 			{call{method: "GET", target: "/data/cas/k"}, 404},

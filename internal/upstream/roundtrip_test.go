@@ -46,7 +46,7 @@ func newStore(t testing.TB) (*Client, *httptest.Server) {
 	srv := httptest.NewServer(faker.Server())
 	t.Cleanup(srv.Close)
 	c := newClient(t, srv.URL)
-	if err := c.CreateBucket(t.Context(), "data", nil); err != nil {
+	if _, err := c.CreateBucket(t.Context(), "data", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	return c, srv

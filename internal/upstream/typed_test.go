@@ -185,13 +185,44 @@ func TestCreateBucketNamesTheRegion(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(c.Close)
-		if err := c.CreateBucket(t.Context(), "b", nil); err != nil {
+		if _, err := c.CreateBucket(t.Context(), "b", nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		seen := w.seen()
 		if body := string(seen[len(seen)-1].body); !strings.Contains(body, want) || want == "" && body != "" {
 			t.Errorf("region %q: %s", region, body)
 		}
+	}
+}
+
+// Some stores lose it on the way to their verifier.
+func TestEmptyContentTypeIsSentUnsigned(t *testing.T) {
+	t.Parallel()
+	c, w := answering(t, plain(200, ""))
+	for value, signed := range map[string]bool{"": false, "text/plain": true} {
+		resp, err := c.Do(t.Context(), &Request{Method: http.MethodPut, Bucket: "b", Key: "k", Mutation: true, Header: http.Header{"Content-Type": {value}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		seen := w.seen()
+		got := seen[len(seen)-1]
+		if v := got.Header["Content-Type"]; len(v) != 1 || v[0] != value || strings.Contains(got.RequestURI, "content-type") != signed {
+			t.Errorf("%q: %s, %q", value, got.RequestURI, v)
+		}
+	}
+}
+
+func TestCreateBucketHasTagsAndARN(t *testing.T) {
+	t.Parallel()
+	c, w := answering(t, "HTTP/1.1 200 OK\r\nx-amz-bucket-arn: arn:aws:s3:::b\r\nContent-Length: 0\r\n\r\n")
+	arn, err := c.CreateBucket(t.Context(), "b", []Tag{{"k", "a&b"}, {"l", ""}}, nil)
+	if err != nil || arn != "arn:aws:s3:::b" {
+		t.Fatal(arn, err)
+	}
+	want := "<Tags><Tag><Key>k</Key><Value>a&amp;b</Value></Tag><Tag><Key>l</Key><Value></Value></Tag></Tags>"
+	if body := string(w.seen()[0].body); !strings.Contains(body, want) || strings.Contains(body, "LocationConstraint") {
+		t.Error(body)
 	}
 }
 
