@@ -36,6 +36,10 @@ check: ## format, vet, lint, arrows, tidy and all tests but e2e, with the race d
 e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 	@scripts/test.sh e2e
 
+.PHONY: parity
+parity: build ## suites of others, straight at a store and through the proxy, every test: over an hour
+	@scripts/test.sh parity
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for T=60s each
 	@scripts/fuzz.sh $(T)

@@ -49,6 +49,14 @@
 // nothing is skipped but the run of the AWS SDK for JavaScript, which comes from npm
 // alone and whose recorded requests are sent instead.
 //
+// # Differences
+//
+// TestDiffEveryOperation sends every operation of the table straight to a store and
+// through the proxy (diff_*_test.go) and compares the answers field by field; what
+// differs must stand in testdata/differences.yaml. S3FENCE_TEST_DIFF_CASES=REGEXP runs
+// some cases (operation/case) only, S3FENCE_TEST_DIFF_OUT=FILE writes every difference
+// that no row covers.
+//
 // Nothing is left behind: packages testserver, pgtest and storetest end every
 // process with the test process, however that one ends.
 package e2e

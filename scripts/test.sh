@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh check|e2e… runs the named parts and closes with one line that counts
+# test.sh check|e2e|parity… runs the named parts and closes with one line that counts
 # what they found; steps that are no tests (format, vet, lint, …) count as one
 # test each. Every step is run, whatever the ones before it found.
 #
@@ -11,9 +11,9 @@ scripts=$PWD/scripts
 
 for part in "$@"; do
 	case $part in
-	check | e2e) ;;
+	check | e2e | parity) ;;
 	*)
-		echo "usage: test.sh check|e2e…" >&2
+		echo "usage: test.sh check|e2e|parity…" >&2
 		exit 2
 		;;
 	esac
@@ -129,7 +129,25 @@ e2e() {
 	step 'build versitygw' "$scripts/versitygw.sh"
 	step 'build mc' "$scripts/mc.sh"
 	step 'find or build Terraform' "$scripts/terraform.sh"
+	suites
 	S3FENCE_TEST_BIN=$PWD/bin tests e2e -race -count=1 ./e2e/...
+}
+
+# suites builds the tests of others that e2e/parity runs.
+suites() {
+	local suite
+	for suite in minio-go gocloud versitygw; do
+		step "build the suite $suite" "$scripts/parity.sh" $suite
+	done
+}
+
+# parity runs them whole; it takes longer than all others together.
+parity() {
+	step 'build s3fence' make build
+	step 'build MinIO' "$scripts/minio.sh"
+	step 'build versitygw' "$scripts/versitygw.sh"
+	suites
+	S3FENCE_TEST_BIN=$PWD/bin tests parity -count=1 -timeout 4h -v ./e2e/parity -full
 }
 
 gotestsum=$("$scripts/tool.sh" gotestsum) && golangci=$("$scripts/tool.sh" golangci-lint) || exit 1

@@ -67,6 +67,7 @@ var rooms = map[string]room{
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
 	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
 	"e2e":                  {nil, "black box: it sees what users see"},
+	"e2e/parity":           {nil, "suites of others see what users see"},
 
 	"examples/go/append":              {[]string{"client"}, "an example is copied: it knows what its reader may import"},
 	"examples/mistakes/leader/right":  {[]string{"client", "examples/mistakes/leader/worker"}, "the two forms differ in the mistake and share the rest"},

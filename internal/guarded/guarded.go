@@ -257,6 +257,8 @@ type Entry struct {
 	object.Info
 	Prefix       bool
 	StorageClass string
+	// ChecksumAlgorithms are those of a plain object, of which no values are known.
+	ChecksumAlgorithms []string
 	// OwnerID and OwnerName are as the store gave them for plain objects.
 	OwnerID, OwnerName string
 }

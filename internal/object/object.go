@@ -96,4 +96,6 @@ var (
 	ErrObjectSize = errors.New("the provided 'x-amz-mp-object-size' header does not match what was computed")
 	// ErrInvalidRange: the range lies outside the object.
 	ErrInvalidRange = errors.New("the requested range is not satisfiable")
+	// ErrSourceRange: the range of a part copy lies outside its source.
+	ErrSourceRange = errors.New("the range specified is not valid for the source object's size")
 )

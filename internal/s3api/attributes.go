@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/s3fence/s3fence/internal/object"
@@ -19,6 +20,8 @@ const (
 	// maxMeta bounds names and values of user metadata together, in bytes.
 	// Source: Amazon S3 User Guide, "User-defined object metadata".
 	maxMeta = 2 << 10
+	// Who the client takes a bucket to belong to, and that of a copy's source.
+	headerOwner, headerSourceOwner = "X-Amz-Expected-Bucket-Owner", "X-Amz-Source-Expected-Bucket-Owner"
 	// Bounds of tags. Source: Amazon S3 User Guide, "Categorizing your storage
 	// using tags"; lengths are in characters.
 	maxTags, maxTagKey, maxTagValue = 10, 128, 256
@@ -189,15 +192,21 @@ func checkTags(tags []object.Tag) error {
 	}
 	for i, t := range tags {
 		switch {
-		case t.Key == "" || utf8.RuneCountInString(t.Key) > maxTagKey || !utf8.ValidString(t.Key):
+		case t.Key == "" || utf8.RuneCountInString(t.Key) > maxTagKey || !utf8.ValidString(t.Key) || strings.ContainsFunc(t.Key, notInTag):
 			return fail(http.StatusBadRequest, "InvalidTag", "The TagKey you have provided is invalid: 1 to %d characters.", maxTagKey)
-		case utf8.RuneCountInString(t.Value) > maxTagValue || !utf8.ValidString(t.Value):
+		case utf8.RuneCountInString(t.Value) > maxTagValue || !utf8.ValidString(t.Value) || strings.ContainsFunc(t.Value, notInTag):
 			return fail(http.StatusBadRequest, "InvalidTag", "The TagValue you have provided is invalid: at most %d characters.", maxTagValue)
 		case slices.ContainsFunc(tags[:i], func(u object.Tag) bool { return u.Key == t.Key }):
 			return fail(http.StatusBadRequest, "InvalidTag", "Cannot provide multiple Tags with the same key.")
 		}
 	}
 	return nil
+}
+
+// notInTag are the characters that tags do not have.
+// Source: S3 Control API Reference, S3Tag: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$.
+func notInTag(r rune) bool {
+	return !unicode.In(r, unicode.L, unicode.Z, unicode.N) && !strings.ContainsRune("_.:/=+-@", r)
 }
 
 func encodeTags(tags []object.Tag) string {
@@ -222,7 +231,7 @@ func getTagging(rq *request) error {
 	defer x.free()
 	x.root("Tagging")
 	x.open("TagSet")
-	for _, t := range info.Tags {
+	for _, t := range slices.SortedFunc(slices.Values(info.Tags), func(a, b object.Tag) int { return strings.Compare(a.Key, b.Key) }) {
 		x.open("Tag")
 		x.text("Key", t.Key)
 		x.text("Value", t.Value)

@@ -283,7 +283,7 @@ func (b *batch) deletePlain(index []int) error {
 		"Content-Type": contentXML,
 		"Content-Md5":  documentMD5(md5.Sum(x.buf.Bytes())), //nolint:gosec // see the import
 	}
-	for _, name := range []string{"X-Amz-Bypass-Governance-Retention", "X-Amz-Expected-Bucket-Owner", "X-Amz-Request-Payer"} {
+	for _, name := range []string{"X-Amz-Bypass-Governance-Retention", "X-Amz-Expected-Bucket-Owner", "X-Amz-Mfa", "X-Amz-Request-Payer"} {
 		if v := rq.r.Header[name]; len(v) > 0 {
 			h[name] = v
 		}

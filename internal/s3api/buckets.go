@@ -124,7 +124,6 @@ func headBucket(rq *request) error {
 	if err := rq.bucketExists(); err != nil {
 		return err
 	}
-	rq.w.Header()["X-Amz-Bucket-Region"] = []string{rq.s.region}
 	return rq.empty()
 }
 
@@ -134,7 +133,7 @@ func (rq *request) bucketExists() error {
 	if err != nil {
 		return err
 	}
-	err = client.HeadBucket(rq.ctx, bucket)
+	err = client.HeadBucket(rq.ctx, bucket, nil)
 	if upstream.NotFound(err) {
 		return ErrNoSuchBucket
 	}
@@ -158,6 +157,28 @@ func getLocation(rq *request) error {
 	return rq.document(x)
 }
 
+// expectOwner asks the store whether a bucket belongs to whom the client says, as
+// S3 does before anything else: what we answer, or do, ourselves has no request to
+// the store that could carry the header.
+func (rq *request) expectOwner(bucket, header string) error {
+	v := rq.r.Header[header]
+	if len(v) == 0 {
+		return nil
+	}
+	client, name, err := rq.s.buckets.Bucket(bucket)
+	if err != nil {
+		return err
+	}
+	err = client.HeadBucket(rq.ctx, name, http.Header{"X-Amz-Expected-Bucket-Owner": v[:1]})
+	switch {
+	case upstream.HasCode(err, "Forbidden"):
+		return denied("The bucket %s does not belong to the account that %s names.", bucket, strings.ToLower(header))
+	case upstream.NotFound(err):
+		return ErrNoSuchBucket
+	}
+	return err
+}
+
 // createBucket makes a bucket at the store. Many tools create a bucket before
 // each upload: one who may use the bucket but not create it is told that it is
 // there, as its owner would be.
@@ -176,10 +197,15 @@ func createBucket(rq *request) error {
 	if err != nil {
 		return err
 	}
+	var tags []upstream.Tag
 	if len(strings.TrimSpace(string(doc))) > 0 {
 		var c struct {
 			XMLName            xml.Name `xml:"CreateBucketConfiguration"`
 			LocationConstraint string
+			Tags               []upstream.Tag `xml:"Tags>Tag"`
+			// What would make another kind of bucket than was asked for, were it left
+			// out: directory buckets have both.
+			Location, Bucket *struct{}
 		}
 		if err := decode(doc, &c); err != nil {
 			return err
@@ -187,6 +213,10 @@ func createBucket(rq *request) error {
 		if c.LocationConstraint != "" && c.LocationConstraint != rq.s.region {
 			return fail(http.StatusBadRequest, "IllegalLocationConstraintException", "The location constraint %q is not the region here, %s.", shorten(c.LocationConstraint), rq.s.region)
 		}
+		if c.Location != nil || c.Bucket != nil {
+			return notImplemented("directory buckets are not supported")
+		}
+		tags = c.Tags
 	}
 	h := rq.r.Header
 	for _, name := range []string{"Content-Md5", "Content-Type", "X-Amz-Sdk-Checksum-Algorithm"} {
@@ -201,8 +231,12 @@ func createBucket(rq *request) error {
 	if _, err := rq.s.guards.Current(); err != nil {
 		return err
 	}
-	if err := client.CreateBucket(rq.ctx, bucket, h); err != nil {
+	arn, err := client.CreateBucket(rq.ctx, bucket, tags, h)
+	if err != nil {
 		return err
+	}
+	if arn != "" && bucket == rq.bucket {
+		rq.w.Header()["X-Amz-Bucket-Arn"] = []string{arn}
 	}
 	rq.w.Header()["Location"] = []string{"/" + rq.bucket}
 	return rq.empty()

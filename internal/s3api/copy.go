@@ -28,8 +28,9 @@ type source struct {
 }
 
 // readSource finds the source of a copy and asks for the right to read it. The
-// header is bucket/key or /bucket/key, percent-encoded, perhaps with
-// ?versionId=V; a "?" of the key itself is encoded.
+// header is bucket/key or /bucket/key, URL-encoded, perhaps with ?versionId=V; a "?"
+// of the key itself is encoded, and so is a "+", since a plain one is a space: S3
+// decodes it so, and go-cloud encodes it so. The store gets one form, %20.
 // Source: Amazon S3 API Reference, CopyObject, x-amz-copy-source.
 func (rq *request) readSource() (*source, error) {
 	values := rq.r.Header["X-Amz-Copy-Source"]
@@ -44,7 +45,7 @@ func (rq *request) readSource() (*source, error) {
 	if strings.HasPrefix(raw, "arn:") {
 		return nil, notImplemented("copy sources named by an ARN are not implemented here; write bucket/key")
 	}
-	path, err := sigv4.DecodePath(raw)
+	path, err := sigv4.DecodePath(strings.ReplaceAll(raw, "+", "%20"))
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +82,11 @@ func (rq *request) readSource() (*source, error) {
 	}
 	if err := rq.findSource(src); err != nil {
 		return nil, err
+	}
+	if src.guard != nil || rq.fenced {
+		if err := rq.expectOwner(src.Bucket, headerSourceOwner); err != nil {
+			return nil, err
+		}
 	}
 	return src, nil
 }

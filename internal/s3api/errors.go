@@ -1,7 +1,9 @@
 package s3api
 
 import (
+	"cmp"
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
@@ -88,27 +90,31 @@ func denied(format string, args ...any) *apiError {
 	return fail(http.StatusForbidden, "AccessDenied", format, args...)
 }
 
-// objectErrors are the answers that objects give.
+// objectErrors are the answers that objects give. Where Amazon S3 has words of its
+// own the answer has them to the letter, without a full stop where it has none:
+// programs compare them (minio-go's tests do). Other errors speak for themselves.
 var objectErrors = []struct {
-	err    error
-	status int
-	code   string
+	err     error
+	status  int
+	code    string
+	message string
 }{
-	{object.ErrNoSuchKey, 404, "NoSuchKey"},
-	{object.ErrPreconditionFailed, 412, "PreconditionFailed"},
-	{object.ErrNotModified, 304, "NotModified"},
-	{object.ErrConflict, 409, "ConditionalRequestConflict"},
-	{object.ErrNoSuchUpload, 404, "NoSuchUpload"},
-	{object.ErrInvalidPart, 400, "InvalidPart"},
-	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder"},
-	{object.ErrPartTooSmall, 400, "EntityTooSmall"},
-	{object.ErrInvalidRange, 416, "InvalidRange"},
-	{object.ErrInvalidPartNumber, 416, "InvalidPartNumber"},
-	{object.ErrBadDigest, 400, "BadDigest"},
-	{ErrNoSuchBucket, 404, "NoSuchBucket"},
-	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId"},
-	{auth.ErrBadToken, 400, "InvalidToken"},
-	{auth.ErrExpired, 400, "ExpiredToken"},
+	{object.ErrNoSuchKey, 404, "NoSuchKey", "The specified key does not exist."},
+	{object.ErrPreconditionFailed, 412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold"},
+	{object.ErrNotModified, 304, "NotModified", ""},
+	{object.ErrConflict, 409, "ConditionalRequestConflict", ""},
+	{object.ErrNoSuchUpload, 404, "NoSuchUpload", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."},
+	{object.ErrInvalidPart, 400, "InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."},
+	{object.ErrInvalidPartOrder, 400, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number."},
+	{object.ErrPartTooSmall, 400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size"},
+	{object.ErrInvalidRange, 416, "InvalidRange", "The requested range is not satisfiable"},
+	{object.ErrInvalidPartNumber, 416, "InvalidPartNumber", "The requested partnumber is not satisfiable"},
+	{object.ErrBadDigest, 400, "BadDigest", ""},
+	{object.ErrSourceRange, 400, "InvalidArgument", ""},
+	{ErrNoSuchBucket, 404, "NoSuchBucket", "The specified bucket does not exist"},
+	{auth.ErrUnknownKey, 403, "InvalidAccessKeyId", ""},
+	{auth.ErrBadToken, 400, "InvalidToken", ""},
+	{auth.ErrExpired, 400, "ExpiredToken", ""},
 }
 
 // answerTo turns an error of a handler into what the client is told. The order
@@ -123,12 +129,17 @@ func (rq *request) answerTo(err error) *apiError {
 	if e, ok := errors.AsType[*upstream.Error](err); ok && rq.open(e) {
 		return rq.store(e, err)
 	}
+	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Status == http.StatusNotImplemented && e.Err == nil && rq.fenced {
+		// What the store cannot do it cannot do the next time either. It is about
+		// a physical object, of which nothing is committed.
+		return &apiError{status: e.Status, code: "NotImplemented", message: "The object store: " + e.Message, cause: err}
+	}
 	if e, ok := errors.AsType[*sigv4.Error](err); ok {
 		return signature(e)
 	}
 	for _, o := range objectErrors {
 		if errors.Is(err, o.err) {
-			return &apiError{status: o.status, code: o.code, message: sentence(o.err.Error()), cause: err}
+			return &apiError{status: o.status, code: o.code, message: cmp.Or(o.message, sentence(o.err.Error())), cause: err}
 		}
 	}
 	switch {
@@ -271,7 +282,9 @@ func (rq *request) store(e *upstream.Error, cause error) *apiError {
 	case rq.fenced && e.Status == http.StatusNotImplemented && e.Code == "NotImplemented",
 		rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
 		!rq.fenced && e.Status >= 300 && e.Code != "" && (e.Err == nil || !mutates):
-		return &apiError{status: e.Status, code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503, header: rangeOf(e)}
+		out := &apiError{status: e.Status, code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503}
+		out.header, out.fields = details(e, rq.fenced)
+		return out
 	case !rq.fenced && judged:
 		// An <Error> in a 200 that says for sure that nothing was done.
 		return &apiError{status: 400, code: e.Code, message: e.Message, cause: cause}
@@ -282,18 +295,50 @@ func (rq *request) store(e *upstream.Error, cause error) *apiError {
 	return unavailable(codeUnavailable, "The object store did not answer as it should. Send it again.", cause)
 }
 
-// rangeOf keeps what belongs to a 416 and a 304.
-func rangeOf(e *upstream.Error) http.Header {
-	if e.Status != http.StatusRequestedRangeNotSatisfiable && e.Status != http.StatusNotModified {
-		return nil
+// errorElements are what S3 adds to the error documents that it makes of a client's
+// own words, or of the object that they are about. What else a store writes there
+// (its own access key, say, or what it signs) is not handed on.
+// Source: Amazon S3 API Reference, "Error Responses", and what the stores send.
+var errorElements = map[string]bool{
+	"ActualObjectSize": true, "additionalMessage": true, "AllowedMethod": true, "ArgumentName": true, "ArgumentValue": true,
+	"CalculatedDigest": true, "Condition": true, "Content-MD5": true, "DeleteMarker": true, "ETag": true, "ExpectedDigest": true,
+	"Header": true, "MaxKeyLength": true, "MaxMessageLengthBytes": true, "MaxSizeAllowed": true, "Method": true, "MinSizeAllowed": true,
+	"PartNumber": true, "ProposedSize": true, "RangeRequested": true, "ResourceType": true, "Size": true, "TagKey": true, "TagValue": true,
+	"UploadId": true, "VersionId": true,
+}
+
+// details are the headers and further elements of an answer of the store that is
+// no success: the ETag of a 304 or 412, the length of the object in a 416, the
+// version of a delete marker in a 404. In a scope the object that the store speaks
+// of is a physical one.
+func details(e *upstream.Error, fenced bool) (h http.Header, elements []string) {
+	h = http.Header{}
+	if fenced {
+		if v := e.Header["Content-Range"]; len(v) > 0 && e.Status == http.StatusRequestedRangeNotSatisfiable {
+			h["Content-Range"] = v
+		}
+		return h, nil
 	}
-	h := http.Header{}
-	for _, name := range []string{"Content-Range", "Etag", "Last-Modified", "Cache-Control", "Expires"} {
-		if v := e.Header[name]; len(v) > 0 {
-			h[name] = v
+	for name, v := range e.Header {
+		// The error document is ours, and so is what describes it.
+		if relayedHeader(name) && (name == "Content-Range" || !strings.HasPrefix(name, "Content-") && name != "Accept-Ranges") {
+			h[metaName(name)] = v
 		}
 	}
-	return h
+	var doc struct {
+		Elements []struct {
+			XMLName xml.Name
+			Text    string `xml:",chardata"`
+		} `xml:",any"`
+	}
+	if xml.Unmarshal(e.Body, &doc) == nil {
+		for _, x := range doc.Elements {
+			if errorElements[x.XMLName.Local] {
+				elements = append(elements, x.XMLName.Local, x.Text)
+			}
+		}
+	}
+	return h, elements
 }
 
 // sentence makes one of an error's text.

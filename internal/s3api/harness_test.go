@@ -195,7 +195,7 @@ func newUpstream(t testing.TB, url string, buckets ...string) *upstream.Client {
 	}
 	t.Cleanup(c.Close)
 	for _, b := range buckets {
-		if err := c.CreateBucket(t.Context(), b, nil); err != nil {
+		if _, err := c.CreateBucket(t.Context(), b, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -302,11 +302,18 @@ func (x *xmlWriter) entry(element string, e *guarded.Entry, q *listQuery) {
 	}
 	x.when("LastModified", e.Modified)
 	x.etag(e.ETag)
+	has := len(e.ChecksumAlgorithms) > 0
+	for _, a := range e.ChecksumAlgorithms {
+		x.text("ChecksumAlgorithm", a)
+	}
 	for _, a := range checksumNames {
 		if e.Checksums[a] != "" {
 			x.text("ChecksumAlgorithm", a)
-			x.some("ChecksumType", e.ChecksumType)
+			has = true
 		}
+	}
+	if has {
+		x.some("ChecksumType", e.ChecksumType)
 	}
 	x.number("Size", e.Size)
 	if q.owner || !q.v2 {
@@ -328,7 +335,7 @@ func (x *xmlWriter) entry(element string, e *guarded.Entry, q *listQuery) {
 }
 
 // checksumNames are the algorithms in the order of their elements.
-var checksumNames = []string{"CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"}
+var checksumNames = []string{"CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"}
 
 // checksums writes a Checksum… element for each.
 func (x *xmlWriter) checksums(sums map[string]string) {

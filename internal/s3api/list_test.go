@@ -61,6 +61,22 @@ func TestCopyOfLostBytes(t *testing.T) {
 	}
 }
 
+// Programs compare these messages.
+func TestErrorsInTheWordsOfS3(t *testing.T) {
+	t.Parallel()
+	rq := &request{}
+	for err, want := range map[error]string{
+		ErrNoSuchBucket:              "The specified bucket does not exist",
+		object.ErrNoSuchKey:          "The specified key does not exist.",
+		object.ErrPreconditionFailed: "At least one of the pre-conditions you specified did not hold",
+		object.ErrInvalidRange:       "The requested range is not satisfiable",
+	} {
+		if got := rq.answerTo(err).message; got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}
+
 // Every error of the rooms below has its answer; none falls through to 500.
 func TestErrorsOfTheRoomsBelow(t *testing.T) {
 	t.Parallel()

@@ -273,9 +273,11 @@ func listParts(rq *request) error {
 	rq.owner(x, "Owner")
 	x.text("StorageClass", "STANDARD")
 	x.number("PartNumberMarker", int64(after))
-	if more && len(parts) > 0 {
-		x.number("NextPartNumberMarker", int64(parts[len(parts)-1].Number))
+	next := 0
+	if len(parts) > 0 {
+		next = parts[len(parts)-1].Number
 	}
+	x.number("NextPartNumberMarker", int64(next))
 	x.number("MaxParts", int64(limit))
 	x.flag("IsTruncated", more)
 	x.some("ChecksumAlgorithm", page.Algorithm)

@@ -94,6 +94,11 @@ type operation struct {
 	plain handler
 	// guarded answers in a scope.
 	guarded handler
+	// ours: the answer is made here, without the client's request going to the
+	// store, outside of guards, too.
+	ours bool
+	// note is what docs/s3-compatibility.md adds to the row: limits, and why.
+	note string
 	// renames: the XML of the store's answer names the bucket.
 	renames bool
 }
@@ -144,24 +149,24 @@ var objectOperations = []operation{
 	{name: "PutObject", method: "PUT", level: objectLevel, rights: toWrite, body: content, long: true,
 		fenced: fencedWrite, plain: pass, guarded: putObject},
 	{name: "GetObject", method: "GET", level: objectLevel, params: responseParams, rights: toRead, long: true,
-		fenced: fencedRead, plain: passRead, guarded: getObject},
+		fenced: fencedRead, plain: passRead, guarded: getObject, note: "In a scope, versionId is null or absent."},
 	{name: "HeadObject", method: "HEAD", level: objectLevel, params: responseParams, rights: toRead,
 		fenced: fencedRead, plain: passRead, guarded: headObject},
 	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: version, rights: toWrite,
 		fenced: fencedWrite, plain: pass, guarded: deleteObject},
 	{name: "CopyObject", method: "PUT", level: objectLevel, copies: true, rights: toWrite, long: true,
-		fenced: fencedWrite, plain: passCopy, guarded: copyObject},
+		fenced: fencedWrite, plain: passCopy, guarded: copyObject, note: "In a scope, conditions on the destination hold at every store. Copies between two stores: 501."},
 	{name: "GetObjectAttributes", method: "GET", level: objectLevel, selects: []string{"attributes"}, params: version, rights: toRead,
-		fenced: fencedRead, plain: pass, guarded: getObjectAttributes},
+		fenced: fencedRead, plain: pass, guarded: getObjectAttributes, note: "In a scope, parts are counted, not listed."},
 
 	{name: "CreateMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploads"}, rights: toWrite,
-		fenced: fencedStage, plain: pass, guarded: createUpload, renames: true},
+		fenced: fencedStage, plain: pass, guarded: createUpload, renames: true, note: "The upload keeps the token it was created with."},
 	{name: "UploadPart", method: "PUT", level: objectLevel, selects: []string{"partNumber", "uploadId"}, rights: toWrite, body: content, long: true,
 		fenced: fencedUpload, plain: pass, guarded: uploadPart},
 	{name: "UploadPartCopy", method: "PUT", level: objectLevel, selects: []string{"partNumber", "uploadId"}, copies: true, rights: toWrite, long: true,
 		fenced: fencedUpload, plain: passCopy, guarded: copyPart},
 	{name: "CompleteMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploadId"}, rights: toWrite, body: document, long: true,
-		fenced: fencedUpload, plain: pass, guarded: completeUpload, renames: true},
+		fenced: fencedUpload, plain: pass, guarded: completeUpload, renames: true, note: "In a scope, checksums and the size of the whole object are refused (501)."},
 	{name: "AbortMultipartUpload", method: "DELETE", level: objectLevel, selects: []string{"uploadId"}, rights: toWrite,
 		fenced: fencedUpload, plain: pass, guarded: abortUpload},
 	{name: "ListParts", method: "GET", level: objectLevel, selects: []string{"uploadId"}, params: []string{"max-parts", "part-number-marker", "encoding-type"}, rights: toWrite,
@@ -174,54 +179,60 @@ var objectOperations = []operation{
 	{name: "DeleteObjectTagging", method: "DELETE", level: objectLevel, selects: []string{"tagging"}, params: version, rights: toWrite,
 		fenced: fencedWrite, plain: pass, guarded: deleteTagging},
 	{name: "GetObjectAcl", method: "GET", level: objectLevel, selects: []string{"acl"}, params: version, rights: toRead,
-		fenced: fencedRead, plain: pass, guarded: getACL},
+		fenced: fencedRead, plain: pass, guarded: getACL, note: "In a scope: the one owner, FULL_CONTROL."},
 	{name: "PutObjectAcl", method: "PUT", level: objectLevel, selects: []string{"acl"}, params: version, rights: toWrite, body: document,
-		fenced: fencedWrite, plain: pass, guarded: putACL},
-	{name: "GetObjectLegalHold", method: "GET", level: objectLevel, selects: []string{"legal-hold"}, params: version, rights: toRead, plain: pass},
-	{name: "PutObjectLegalHold", method: "PUT", level: objectLevel, selects: []string{"legal-hold"}, params: version, rights: toWrite, body: document, plain: pass},
-	{name: "GetObjectRetention", method: "GET", level: objectLevel, selects: []string{"retention"}, params: version, rights: toRead, plain: pass},
-	{name: "PutObjectRetention", method: "PUT", level: objectLevel, selects: []string{"retention"}, params: version, rights: toWrite, body: document, plain: pass},
-	{name: "GetObjectTorrent", method: "GET", level: objectLevel, selects: []string{"torrent"}, rights: toRead, plain: pass},
-	{name: "RestoreObject", method: "POST", level: objectLevel, selects: []string{"restore"}, params: version, rights: toWrite, body: document, plain: pass},
-	{name: "SelectObjectContent", method: "POST", level: objectLevel, selects: []string{"select", "select-type=2"}, rights: toRead, body: document, looks: true, long: true, plain: pass},
-	{name: "UpdateObjectEncryption", method: "PUT", level: objectLevel, selects: []string{"encryption"}, params: version, rights: toWrite, body: document, plain: pass},
+		fenced: fencedWrite, plain: pass, guarded: putACL, note: "In a scope as in a bucket without ACLs: the owner's own changes nothing, others are refused."},
+	{name: "GetObjectLegalHold", method: "GET", level: objectLevel, selects: []string{"legal-hold"}, params: version, rights: toRead, plain: pass, note: "Objects in a scope cannot be locked."},
+	{name: "PutObjectLegalHold", method: "PUT", level: objectLevel, selects: []string{"legal-hold"}, params: version, rights: toWrite, body: document, plain: pass, note: "Objects in a scope cannot be locked: physical objects are replaced."},
+	{name: "GetObjectRetention", method: "GET", level: objectLevel, selects: []string{"retention"}, params: version, rights: toRead, plain: pass, note: "Objects in a scope cannot be locked."},
+	{name: "PutObjectRetention", method: "PUT", level: objectLevel, selects: []string{"retention"}, params: version, rights: toWrite, body: document, plain: pass, note: "Objects in a scope cannot be locked: physical objects are replaced."},
+	{name: "GetObjectTorrent", method: "GET", level: objectLevel, selects: []string{"torrent"}, rights: toRead, plain: pass, note: "Physical names would show."},
+	{name: "RestoreObject", method: "POST", level: objectLevel, selects: []string{"restore"}, params: version, rights: toWrite, body: document, plain: pass, note: "A write that no commit orders."},
+	{name: "SelectObjectContent", method: "POST", level: objectLevel, selects: []string{"select", "select-type=2"}, rights: toRead, body: document, looks: true, long: true, plain: pass, note: "Asked of the store, which knows physical objects only."},
+	{name: "UpdateObjectEncryption", method: "PUT", level: objectLevel, selects: []string{"encryption"}, params: version, note: "Stores that do not know it take it for PutObject and replace the object by the document."},
 
-	{name: "RenameObject", method: "PUT", level: objectLevel, selects: []string{"renameObject"}},
-	{name: "PreflightObject", method: "OPTIONS", level: objectLevel},
+	{name: "GetObjectAnnotation", method: "GET", level: objectLevel, selects: []string{"annotation", "annotationName"}, params: version, note: "Annotations: a store that does not know them answers about the object itself."},
+	{name: "ListObjectAnnotations", method: "GET", level: objectLevel, selects: []string{"annotation"},
+		params: []string{"annotation-prefix", "continuation-token", "max-annotation-results", "versionId"}, note: "As above."},
+	{name: "PutObjectAnnotation", method: "PUT", level: objectLevel, selects: []string{"annotation", "annotationName"}, params: version, note: "As above; it would replace the object."},
+	{name: "DeleteObjectAnnotation", method: "DELETE", level: objectLevel, selects: []string{"annotation", "annotationName"}, params: version, note: "As above; it would delete the object."},
+	{name: "RenameObject", method: "PUT", level: objectLevel, selects: []string{"renameObject"}, note: "S3 Express directory buckets only."},
+	{name: "PreflightObject", method: "OPTIONS", level: objectLevel, note: "CORS: s3fence answers signed requests only."},
 }
 
 var bucketOperations = []operation{
 	{name: "ListBuckets", method: "GET", level: serviceLevel, params: []string{"max-buckets", "continuation-token", "prefix", "bucket-region"}, on: onEach,
-		fenced: fencedEach, plain: listBuckets},
+		fenced: fencedEach, plain: listBuckets, note: "Shows the buckets in which the caller has any right."},
 
 	{name: "ListObjectsV2", method: "GET", level: bucketLevel, selects: []string{"list-type=2"},
-		params: append([]string{"start-after", "continuation-token", "fetch-owner"}, listParams...), rights: toRead, on: onPrefix,
-		fenced: fencedList, plain: listObjects},
+		// metadata is MinIO's: other stores do not know it and answer as without it.
+		params: append([]string{"start-after", "continuation-token", "fetch-owner", "metadata"}, listParams...), rights: toRead, on: onPrefix,
+		fenced: fencedList, plain: listObjects, ours: true},
 	{name: "ListObjects", method: "GET", level: bucketLevel, params: append([]string{"marker"}, listParams...), rights: toRead, on: onPrefix,
-		fenced: fencedList, plain: listObjects},
+		fenced: fencedList, plain: listObjects, ours: true},
 	{name: "ListMultipartUploads", method: "GET", level: bucketLevel, selects: []string{"uploads"},
 		params: []string{"prefix", "delimiter", "encoding-type", "key-marker", "max-uploads", "upload-id-marker"}, rights: toRead, on: onPrefix,
 		fenced: fencedList, plain: passListing, guarded: listUploads},
 	{name: "ListObjectVersions", method: "GET", level: bucketLevel, selects: []string{"versions"},
 		params: append([]string{"key-marker", "version-id-marker"}, listParams...), rights: toRead, on: onPrefix,
-		fenced: fencedList, plain: passListing, guarded: listVersions},
+		fenced: fencedList, plain: passListing, guarded: listVersions, note: "Under a guard each object has the one version null."},
 	{name: "DeleteObjects", method: "POST", level: bucketLevel, selects: []string{"delete"}, on: onEach, body: document,
-		fenced: fencedEach, plain: deleteObjects},
+		fenced: fencedEach, plain: deleteObjects, note: "Each key is judged by itself."},
 
-	{name: "HeadBucket", method: "HEAD", level: bucketLevel, rights: anyRight, on: onSome, fenced: fencedHarmless, plain: headBucket},
-	{name: "GetBucketLocation", method: "GET", level: bucketLevel, selects: []string{"location"}, rights: anyRight, on: onSome, fenced: fencedHarmless, plain: getLocation},
-	{name: "CreateBucket", method: "PUT", level: bucketLevel, on: onEach, body: document, fenced: fencedHarmless, plain: createBucket},
-	{name: "DeleteBucket", method: "DELETE", level: bucketLevel, rights: toOwn, on: onBucket, fenced: fencedConflict, plain: pass},
+	{name: "HeadBucket", method: "HEAD", level: bucketLevel, rights: anyRight, on: onSome, fenced: fencedHarmless, plain: headBucket, ours: true},
+	{name: "GetBucketLocation", method: "GET", level: bucketLevel, selects: []string{"location"}, rights: anyRight, on: onSome, fenced: fencedHarmless, plain: getLocation, ours: true},
+	{name: "CreateBucket", method: "PUT", level: bucketLevel, on: onEach, body: document, fenced: fencedHarmless, plain: createBucket, note: "Made at the store; the location constraint must be s3fence's region or absent."},
+	{name: "DeleteBucket", method: "DELETE", level: bucketLevel, rights: toOwn, on: onBucket, fenced: fencedConflict, plain: pass, note: "Remove the guards first."},
 
 	{name: "GetBucketVersioning", method: "GET", level: bucketLevel, selects: []string{"versioning"}, rights: anyRight, on: onSome,
-		fenced: fencedRead, plain: passSetting, guarded: getVersioning},
-	{name: "PutBucketVersioning", method: "PUT", level: bucketLevel, selects: []string{"versioning"}, rights: toAdmin, on: onBucket, body: document, plain: pass},
+		fenced: fencedRead, plain: passSetting, guarded: getVersioning, note: "Under a guard: none."},
+	{name: "PutBucketVersioning", method: "PUT", level: bucketLevel, selects: []string{"versioning"}, rights: toAdmin, on: onBucket, body: document, plain: changeSetting, note: "Under a guard it would keep physical objects that are deleted."},
 	{name: "GetObjectLockConfiguration", method: "GET", level: bucketLevel, selects: []string{"object-lock"}, rights: anyRight, on: onSome,
-		fenced: fencedRead, plain: passSetting, guarded: getObjectLock},
-	{name: "PutObjectLockConfiguration", method: "PUT", level: bucketLevel, selects: []string{"object-lock"}, rights: toAdmin, on: onBucket, body: document, plain: pass},
+		fenced: fencedRead, plain: passSetting, guarded: getObjectLock, note: "Under a guard: none."},
+	{name: "PutObjectLockConfiguration", method: "PUT", level: bucketLevel, selects: []string{"object-lock"}, rights: toAdmin, on: onBucket, body: document, plain: changeSetting, note: "Under a guard it would keep physical objects from being deleted."},
 
-	{name: "CreateSession", method: "GET", level: bucketLevel, selects: []string{"session"}},
-	{name: "CreateBucketMetadataConfiguration", method: "POST", level: bucketLevel, selects: []string{"metadataConfiguration"}},
+	{name: "CreateSession", method: "GET", level: bucketLevel, selects: []string{"session"}, note: "S3 Express directory buckets only."},
+	{name: "CreateBucketMetadataConfiguration", method: "POST", level: bucketLevel, selects: []string{"metadataConfiguration"}, note: "S3 Tables are AWS's own."},
 	{name: "GetBucketMetadataConfiguration", method: "GET", level: bucketLevel, selects: []string{"metadataConfiguration"}},
 	{name: "DeleteBucketMetadataConfiguration", method: "DELETE", level: bucketLevel, selects: []string{"metadataConfiguration"}},
 	{name: "CreateBucketMetadataTableConfiguration", method: "POST", level: bucketLevel, selects: []string{"metadataTable"}},
@@ -229,8 +240,9 @@ var bucketOperations = []operation{
 	{name: "DeleteBucketMetadataTableConfiguration", method: "DELETE", level: bucketLevel, selects: []string{"metadataTable"}},
 	{name: "UpdateBucketMetadataInventoryTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataInventoryTable"}},
 	{name: "UpdateBucketMetadataJournalTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataJournalTable"}},
-	{name: "PostObject", method: "POST", level: bucketLevel},
-	{name: "PreflightBucket", method: "OPTIONS", level: bucketLevel},
+	{name: "UpdateBucketMetadataAnnotationTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataAnnotationTable"}},
+	{name: "PostObject", method: "POST", level: bucketLevel, note: "Browser forms carry a policy signature of their own, which is not verified here."},
+	{name: "PreflightBucket", method: "OPTIONS", level: bucketLevel, note: "CORS: s3fence answers signed requests only."},
 }
 
 // setting is a bucket setting: a subresource that is looked at, put and deleted
@@ -255,7 +267,7 @@ var settings = []setting{
 	{"BucketEncryption", "encryption", false, "GPD", true},
 	{"BucketIntelligentTieringConfiguration", "intelligent-tiering", true, "GPD", false},
 	{"BucketInventoryConfiguration", "inventory", true, "GPD", false},
-	{"BucketLifecycle", "lifecycle", false, "GPD", false},
+	{"BucketLifecycleConfiguration", "lifecycle", false, "GPD", false},
 	{"BucketLogging", "logging", false, "GP", false},
 	{"BucketMetricsConfiguration", "metrics", true, "GPD", true},
 	{"BucketNotificationConfiguration", "notification", false, "GP", false},
@@ -288,6 +300,15 @@ func settingOperations() []operation {
 				name: verb.word + s.name, method: verb.method, level: bucketLevel, selects: []string{s.query},
 				rights: verb.rights, on: onBucket, body: verb.body, plain: pass,
 			}
+			if v != 'G' && !s.harmless {
+				row.note = "Under a guard it could move or remove objects, or open a way past the fence."
+			}
+			if v != 'G' {
+				row.plain = changeSetting
+			}
+			if row.name == "DeleteBucketLifecycleConfiguration" {
+				row.name = "DeleteBucketLifecycle" // S3's own two names
+			}
 			if v == 'G' {
 				row.plain = passSetting
 			}
@@ -307,4 +328,11 @@ func settingOperations() []operation {
 		}
 	}
 	return rows
+}
+
+// refusedHeaders are headers of the S3 API that no write may carry here: whoever
+// sends one counts on it. Each has its reason, for people to read.
+var refusedHeaders = map[string]string{
+	"X-Amz-Object-Annotation-Directive": "annotations are not implemented here",
+	"X-Amz-Write-Offset-Bytes":          "appending to an object exists in S3 Express directory buckets only, and a store that does not know it would replace the object by the part",
 }

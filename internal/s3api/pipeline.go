@@ -318,7 +318,7 @@ func (rq *request) checkHeaders() error {
 func known(name string) bool {
 	switch name {
 	case "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer",
-		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Mfa", "X-Amz-Copy-Source":
+		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Copy-Source":
 		return true
 	}
 	return movable(name) || strings.HasPrefix(name, "X-Amz-Copy-Source-")
@@ -381,11 +381,15 @@ func (rq *request) serveObject() error {
 			return rq.servePlain()
 		}
 	}
+	if err := rq.expectOwner(rq.bucket, headerOwner); err != nil {
+		return err
+	}
 	return o.guarded(rq)
 }
 
 // nullVersion is the version of every object in a bucket with a guard, which shows
-// itself as one that never had versioning.
+// itself as one that never had versioning. Source: Amazon S3 User Guide, "Using
+// versioning in S3 buckets".
 const nullVersion = "null"
 
 func onlyVersion(id string) error {
@@ -436,6 +440,12 @@ func (rq *request) servePlain() error {
 // serveBucket goes on with an operation on a bucket.
 func (rq *request) serveBucket() error {
 	o := rq.op
+	rq.w.Header()["X-Amz-Bucket-Region"] = []string{rq.s.region}
+	if o.ours || rq.list.Guarded(rq.bucket) {
+		if err := rq.expectOwner(rq.bucket, headerOwner); err != nil {
+			return err
+		}
+	}
 	if !rq.list.Guarded(rq.bucket) {
 		if o.on == onPrefix {
 			if err := rq.displaced(fence.Scope{}, rq.bucket, rq.param("prefix")); err != nil {

@@ -88,6 +88,20 @@ func TestPlainKeysAreExactBytes(t *testing.T) {
 	}
 }
 
+func TestPlusInACopySource(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, newStore(t, nil, "data", "realname"), nil)
+	c := b.sdk(t, testKey, "")
+	for key, source := range map[string]string{"a b": "data/a+b", "c+d": "data/c%2Bd", "e f+g": "data/e%20f%2Bg"} {
+		if _, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("data"), Key: aws.String(key), Body: strings.NewReader("x")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CopyObject(t.Context(), &s3.CopyObjectInput{Bucket: aws.String("data"), Key: aws.String("copy"), CopySource: aws.String(source)}); err != nil {
+			t.Errorf("copy of %q by %s: %v", key, source, err)
+		}
+	}
+}
+
 func TestPlainObject(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, newStore(t, nil, "data", "realname"), nil)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // Content-MD5 is MD5
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -74,11 +75,48 @@ func passSetting(rq *request) error {
 	case len(doc) > maxRelayedDocument:
 		return errStrange
 	case isList(doc):
-		return notImplemented("the object store does not know %s", rq.op.name)
+		return unknownSetting(rq)
 	}
 	whole := *resp
 	whole.Body, whole.ContentLength = io.NopCloser(bytes.NewReader(doc)), int64(len(doc))
 	return rq.relay(&whole)
+}
+
+// changeSetting puts or deletes a setting of a bucket. A store that does not know
+// it may take the request for one without it: MinIO takes DELETE ?analytics for the
+// deletion of the bucket. So the setting is looked at first.
+func changeSetting(rq *request) error {
+	_, bucket, err := rq.s.buckets.Bucket(rq.bucket)
+	if err != nil {
+		return err
+	}
+	q := &upstream.Request{Method: http.MethodGet, Bucket: bucket}
+	for i := range rq.signed.Params {
+		if p := &rq.signed.Params[i]; rq.op.selectedBy(p) {
+			q.Query = append(q.Query, upstream.Param{Name: p.Name, Value: rq.op.valueOf(p)})
+		}
+	}
+	resp, err := rq.do(rq.ctx, q)
+	if e, ok := errors.AsType[*upstream.Error](err); ok && (e.Outcome == upstream.Refused || e.Status == http.StatusNotImplemented) {
+		// It says that there is none, or who may look at it: it knows what is meant.
+		return pass(rq)
+	}
+	if err != nil {
+		return err
+	}
+	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxRelayedDocument))
+	resp.Body.Close()
+	switch {
+	case err != nil:
+		return err
+	case isList(doc):
+		return unknownSetting(rq)
+	}
+	return pass(rq)
+}
+
+func unknownSetting(rq *request) error {
+	return notImplemented("the object store does not know what %s is about", rq.op.name)
 }
 
 // attach makes a document the body of a request.
@@ -220,9 +258,6 @@ func (rq *request) relay(resp *upstream.Response) error {
 		if relayedHeader(name) {
 			h[metaName(name)] = v
 		}
-	}
-	if rq.op.level == bucketLevel {
-		h["X-Amz-Bucket-Region"] = []string{rq.s.region}
 	}
 	if rq.op.renames {
 		doc, err := io.ReadAll(io.LimitReader(resp.Body, maxRelayedDocument))

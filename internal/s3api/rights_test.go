@@ -58,12 +58,12 @@ var specification = func() map[string]needed {
 	}
 	for _, name := range strings.Fields(`PutObject DeleteObject CopyObject CreateMultipartUpload UploadPart UploadPartCopy
 		CompleteMultipartUpload AbortMultipartUpload ListParts PutObjectTagging DeleteObjectTagging PutObjectAcl PutObjectLegalHold
-		PutObjectRetention RestoreObject UpdateObjectEncryption`) {
+		PutObjectRetention RestoreObject`) {
 		spec[name] = needed{auth.Write, "key"}
 	}
 	// Verbs of the settings of a bucket: G is Get, P Put, D Delete, L List.
 	for _, s := range strings.Fields(`BucketAccelerateConfiguration:GP BucketAbac:GP BucketAcl:GP BucketAnalyticsConfiguration:GPDL BucketCors:GPD
-		BucketEncryption:GPD BucketIntelligentTieringConfiguration:GPDL BucketInventoryConfiguration:GPDL BucketLifecycle:GPD BucketLogging:GP
+		BucketEncryption:GPD BucketIntelligentTieringConfiguration:GPDL BucketInventoryConfiguration:GPDL BucketLifecycleConfiguration:GP BucketLifecycle:D BucketLogging:GP
 		BucketMetricsConfiguration:GPDL BucketNotificationConfiguration:GP BucketOwnershipControls:GPD BucketPolicy:GPD BucketPolicyStatus:G
 		PublicAccessBlock:GPD BucketReplication:GPD BucketRequestPayment:GP BucketTagging:GPD BucketWebsite:GPD`) {
 		name, verbs, _ := strings.Cut(s, ":")

@@ -29,7 +29,9 @@ func (s *Store) List(ctx context.Context, guards *fence.Guards, q guarded.ListQu
 	from := max(q.From, q.Prefix)
 	size := min(q.Limit+1, listPage)
 	plain := &plainStream{ctx: ctx, client: client, bucket: bucket, q: q, guards: view, seek: from, size: size}
-	rows := &rowStream{ctx: ctx, state: s.state, q: q, seek: from, size: size, done: !view.Guarded(q.Bucket)}
+	// One more than the page, so that it is seen without asking again whether there
+	// is more.
+	rows := &rowStream{ctx: ctx, state: s.state, q: q, seek: from, size: q.Limit + 1, done: !view.Guarded(q.Bucket)}
 	for len(entries) < q.Limit {
 		a, err := rows.peek()
 		if err != nil {
@@ -52,7 +54,24 @@ func (s *Store) List(ctx context.Context, guards *fence.Guards, q guarded.ListQu
 		rows.skip(next)
 		plain.skip(next)
 	}
-	return entries, next, rows.more() || plain.more(), nil
+	row, err := rows.peek()
+	if err != nil {
+		return nil, "", false, err
+	}
+	more = row != nil
+	if !more && plain.more() {
+		// What is left of the store's keys may all be hidden. Behind a page that is
+		// used up nothing is looked for where no guard hides anything.
+		more = len(plain.page) == 0 && !view.Guarded(q.Bucket)
+		if !more {
+			b, err := plain.peek()
+			if err != nil {
+				return nil, "", false, err
+			}
+			more = b != nil
+		}
+	}
+	return entries, next, more, nil
 }
 
 // hiding is the guard list as lists see it: a guard that is still being added
@@ -193,8 +212,6 @@ func (r *rowStream) skip(to string) {
 	r.rows = r.rows[n:]
 }
 
-func (r *rowStream) more() bool { return len(r.rows) > 0 || !r.done }
-
 // plainStream lists the keys of the store's bucket that clients may see.
 type plainStream struct {
 	ctx     context.Context
@@ -283,8 +300,9 @@ func (p *plainStream) fetch() error {
 	}
 	p.page = make([]guarded.Entry, 0, len(page.Entries)+len(page.Prefixes))
 	for _, e := range page.Entries {
-		p.page = append(p.page, guarded.Entry{StorageClass: e.StorageClass, Info: object.Info{
+		p.page = append(p.page, guarded.Entry{StorageClass: e.StorageClass, ChecksumAlgorithms: e.ChecksumAlgorithms, Info: object.Info{
 			Ref: object.Ref{Bucket: p.q.Bucket, Key: e.Key}, Size: e.Size, ETag: e.ETag, Modified: e.LastModified,
+			Attributes: object.Attributes{ChecksumType: e.ChecksumType},
 		}})
 	}
 	for _, pre := range page.Prefixes {

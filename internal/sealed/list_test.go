@@ -76,6 +76,8 @@ func TestListsMatchAModel(t *testing.T) {
 						for _, e := range entries {
 							got = append(got, e.Key)
 						}
+						// Truncated means that there is more to come.
+						require.Equal(t, len(got) < len(want), more, name)
 						if !more {
 							break
 						}

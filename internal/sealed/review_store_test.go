@@ -298,6 +298,6 @@ func TestReviewRangeThatOverflows(t *testing.T) {
 	require.NoError(t, err)
 	for _, r := range []guarded.Range{{Offset: 0, Length: -1 << 63}, {Offset: 1<<63 - 1, Length: 5}, {Offset: 0, Length: 0}, {Offset: 3, Length: 3}} {
 		_, err = l.CopyPart(t.Context(), &guarded.PartCopy{UploadRef: up, Number: 1, Source: guarded.Source{Ref: object.Ref{Bucket: "data", Key: "jobs/a"}, Op: op, Range: &r}})
-		assert.ErrorIs(t, err, object.ErrInvalidRange, r)
+		assert.ErrorIs(t, err, object.ErrSourceRange, r)
 	}
 }

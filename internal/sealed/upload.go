@@ -270,7 +270,7 @@ func (s *Store) CopyPart(ctx context.Context, p *guarded.PartCopy) (guarded.Part
 	size := src.info.Size
 	if r := p.Source.Range; r != nil {
 		if r.Offset < 0 || r.Length < 1 || r.Offset >= src.info.Size || r.Length > src.info.Size-r.Offset {
-			return guarded.PartInfo{}, object.ErrInvalidRange
+			return guarded.PartInfo{}, object.ErrSourceRange
 		}
 		size = r.Length
 		src.at.Range = byteRange(r)

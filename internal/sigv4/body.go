@@ -377,6 +377,9 @@ func readError(err error) error {
 // client sent without aws-chunked, which belongs to the transfer. It is "" when
 // nothing else was there.
 func ContentEncoding(h http.Header) string {
+	if whole := strings.Join(h["Content-Encoding"], ","); !strings.Contains(strings.ToLower(whole), "aws-chunked") {
+		return whole
+	}
 	var keep []string
 	for _, value := range h["Content-Encoding"] {
 		for part := range strings.SplitSeq(value, ",") {

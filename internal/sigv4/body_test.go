@@ -240,7 +240,7 @@ func TestPayloadHeaders(t *testing.T) {
 		{"MD5 empty", unsignedPayload, map[string]string{"Content-MD5": ""}, "hello", CodeInvalidDigest},
 		{"checksum wrong size", unsignedPayload, map[string]string{"X-Amz-Checksum-Crc32": md5Of("")}, "hello", CodeInvalidRequest},
 		{"checksum no base64", unsignedPayload, map[string]string{"X-Amz-Checksum-Crc32": "!"}, "hello", CodeInvalidRequest},
-		{"checksum unknown", unsignedPayload, map[string]string{"X-Amz-Checksum-Xxhash3": "AAAA"}, "hello", CodeNotImplemented},
+		{"checksum unknown", unsignedPayload, map[string]string{"X-Amz-Checksum-Xxhash1": "AAAA"}, "hello", CodeNotImplemented},
 		{"checksum of several kinds", unsignedPayload, map[string]string{"X-Amz-Checksum-Crc32": checksumOf(CRC32, "hello"), "X-Amz-Checksum-Crc32c": checksumOf(CRC32C, "hello")}, "hello", CodeInvalidRequest},
 		{"checksum modes are none", unsignedPayload, map[string]string{"X-Amz-Checksum-Mode": "ENABLED", "X-Amz-Checksum-Type": "FULL_OBJECT", "X-Amz-Checksum-Algorithm": "CRC32"}, "hello", ""},
 		{"announced and given", unsignedPayload, map[string]string{"X-Amz-Sdk-Checksum-Algorithm": "crc32", "X-Amz-Checksum-Crc32": checksumOf(CRC32, "hello")}, "hello", ""},
@@ -384,7 +384,7 @@ func TestReadErrors(t *testing.T) {
 	}
 	r = goodPut(t)
 	r.Body = io.NopCloser(stalled{})
-	_, _, err = readBody(exampleVerifier(), r, BodyOptions{Compute: []Algorithm{"XXHASH3"}})
+	_, _, err = readBody(exampleVerifier(), r, BodyOptions{Compute: []Algorithm{"XXHASH1"}})
 	wantCode(t, err, CodeNotImplemented)
 }
 

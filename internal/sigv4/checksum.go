@@ -10,15 +10,17 @@ import (
 	"hash/crc32"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/minio/crc64nvme"
+	"github.com/zeebo/xxh3"
 )
 
 // Algorithm names a checksum the way S3 does in x-amz-checksum-algorithm.
 // Source: Amazon S3 User Guide, "Checking object integrity".
 type Algorithm string
 
-// The checksum algorithms that are verified. XXHASH64, XXHASH3 and XXHASH128 are
-// refused as NotImplemented: an unverified checksum must not look verified.
+// The checksum algorithms that are verified. Any other is refused as NotImplemented:
+// an unverified checksum must not look verified.
 const (
 	CRC32     Algorithm = "CRC32"
 	CRC32C    Algorithm = "CRC32C"
@@ -27,6 +29,9 @@ const (
 	SHA256    Algorithm = "SHA256"
 	SHA512    Algorithm = "SHA512"
 	MD5       Algorithm = "MD5"
+	XXHASH64  Algorithm = "XXHASH64"
+	XXHASH3   Algorithm = "XXHASH3"
+	XXHASH128 Algorithm = "XXHASH128"
 )
 
 const checksumPrefix = "x-amz-checksum-"
@@ -51,6 +56,12 @@ func (a Algorithm) New() hash.Hash {
 		return sha512.New()
 	case MD5:
 		return md5.New()
+	case XXHASH64:
+		return xxhash.New()
+	case XXHASH3:
+		return xxh3.New()
+	case XXHASH128:
+		return xxh3.New128()
 	}
 	return nil
 }
@@ -71,6 +82,10 @@ func (a Algorithm) Size() int {
 		return sha512.Size
 	case MD5:
 		return md5.Size
+	case XXHASH64, XXHASH3:
+		return 8
+	case XXHASH128:
+		return 16
 	}
 	return 0
 }
@@ -95,7 +110,7 @@ var notBodyChecksums = []string{"x-amz-checksum-algorithm", "x-amz-checksum-mode
 func parseAlgorithm(header string) (Algorithm, error) {
 	a := Algorithm(strings.ToUpper(strings.TrimPrefix(header, checksumPrefix)))
 	if !strings.HasPrefix(header, checksumPrefix) || a.Size() == 0 {
-		return "", refuse(CodeNotImplemented, "The checksum %q is not supported. Use one of crc32, crc32c, crc64nvme, sha1, sha256, sha512, md5.", clip(header))
+		return "", refuse(CodeNotImplemented, "The checksum %q is not supported. Use one of crc32, crc32c, crc64nvme, sha1, sha256, sha512, md5, xxhash64, xxhash3, xxhash128.", clip(header))
 	}
 	return a, nil
 }

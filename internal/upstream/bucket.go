@@ -10,29 +10,46 @@ import (
 	"strings"
 )
 
-// HeadBucket returns nil if the bucket is there and ours to use.
-func (c *Client) HeadBucket(ctx context.Context, bucket string) error {
-	resp, err := c.Do(ctx, &Request{Method: http.MethodHead, Bucket: bucket})
+// HeadBucket returns nil if the bucket is there and ours to use. h may carry
+// x-amz-expected-bucket-owner, which stores that know owners answer 403 to where
+// it is another's.
+func (c *Client) HeadBucket(ctx context.Context, bucket string, h http.Header) error {
+	resp, err := c.Do(ctx, &Request{Method: http.MethodHead, Bucket: bucket, Header: h})
 	if err == nil {
 		resp.Body.Close()
 	}
 	return err
 }
 
-// CreateBucket makes a bucket. One that is ours already is an error with the
-// code BucketAlreadyOwnedByYou, as S3 says it outside us-east-1.
-func (c *Client) CreateBucket(ctx context.Context, bucket string, h http.Header) error {
+// CreateBucket makes a bucket and returns its ARN, empty where the store names none.
+// A bucket that is ours already is an error with the code BucketAlreadyOwnedByYou, as
+// S3 says it outside us-east-1.
+func (c *Client) CreateBucket(ctx context.Context, bucket string, tags []Tag, h http.Header) (arn string, err error) {
 	r := &Request{Method: http.MethodPut, Bucket: bucket, Mutation: true, Header: h}
+	document := struct {
+		XMLName            xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ CreateBucketConfiguration"`
+		LocationConstraint string   `xml:",omitempty"`
+		Tags               *[]Tag   `xml:"Tags>Tag"`
+	}{}
+	// S3 API, CreateBucket: us-east-1 must not be named, all others must.
 	if c.region != "us-east-1" {
-		// S3 API, CreateBucket: us-east-1 must not be named, all others must.
-		var b strings.Builder
-		b.WriteString(`<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>`)
-		xml.EscapeText(&b, []byte(c.region))
-		b.WriteString(`</LocationConstraint></CreateBucketConfiguration>`)
-		r.Body, r.ContentLength = strings.NewReader(b.String()), int64(b.Len())
+		document.LocationConstraint = c.region
 	}
-	_, err := c.Do(ctx, r)
-	return err
+	if len(tags) > 0 {
+		document.Tags = &tags
+	}
+	if document.LocationConstraint != "" || document.Tags != nil {
+		text, err := xml.Marshal(document)
+		if err != nil {
+			return "", err
+		}
+		r.Body, r.ContentLength = strings.NewReader(string(text)), int64(len(text))
+	}
+	resp, err := c.Do(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	return resp.Header.Get("X-Amz-Bucket-Arn"), resp.Body.Close()
 }
 
 // The three ways in which a store can be unusable at the start. [Client.Ping]

@@ -16,12 +16,12 @@ var forwarded = func() map[string]bool {
 	for _, h := range []string{
 		"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Md5", "Content-Type", "Expires",
 		"If-Match", "If-Modified-Since", "If-None-Match", "If-Unmodified-Since", "Range",
-		"X-Amz-Acl", "X-Amz-Bucket-Object-Lock-Enabled", "X-Amz-Bypass-Governance-Retention",
-		"X-Amz-Expected-Bucket-Owner", "X-Amz-If-Match-Initiated-Time", "X-Amz-If-Match-Last-Modified-Time", "X-Amz-If-Match-Size",
-		"X-Amz-Max-Parts", "X-Amz-Metadata-Directive", "X-Amz-Mp-Object-Size",
+		"X-Amz-Acl", "X-Amz-Bucket-Namespace", "X-Amz-Bucket-Object-Lock-Enabled", "X-Amz-Bucket-Object-Lock-Token",
+		"X-Amz-Bypass-Governance-Retention", "X-Amz-Confirm-Remove-Self-Bucket-Access", "X-Amz-Expected-Bucket-Owner", "X-Amz-If-Match-Initiated-Time", "X-Amz-If-Match-Last-Modified-Time", "X-Amz-If-Match-Size",
+		"X-Amz-Max-Parts", "X-Amz-Metadata-Directive", "X-Amz-Mfa", "X-Amz-Mp-Object-Size",
 		"X-Amz-Object-Attributes", "X-Amz-Object-Ownership", "X-Amz-Optional-Object-Attributes", "X-Amz-Part-Number-Marker",
-		"X-Amz-Request-Payer", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Source-Expected-Bucket-Owner", "X-Amz-Storage-Class",
-		"X-Amz-Tagging", "X-Amz-Tagging-Directive", "X-Amz-Website-Redirect-Location",
+		"X-Amz-Request-Payer", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Skip-Destination-Validation", "X-Amz-Source-Expected-Bucket-Owner", "X-Amz-Storage-Class",
+		"X-Amz-Tagging", "X-Amz-Tagging-Directive", "X-Amz-Transition-Default-Minimum-Object-Size", "X-Amz-Website-Redirect-Location",
 	} {
 		m[h] = true
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -47,6 +48,9 @@ type Entry struct {
 	ETag         string // without quotes
 	LastModified time.Time
 	StorageClass string
+	// ChecksumAlgorithms and ChecksumType say which checksums it has, not their values.
+	ChecksumAlgorithms []string
+	ChecksumType       string
 }
 
 // Listing is one page of objects and common prefixes, each in byte order.
@@ -82,6 +86,9 @@ func (c *Client) ListObjects(ctx context.Context, bucket string, q ListQuery) (*
 			ETag         string
 			LastModified time.Time
 			StorageClass string
+
+			ChecksumAlgorithm []string
+			ChecksumType      string
 		}
 		CommonPrefixes []struct{ Prefix string }
 	}
@@ -93,7 +100,7 @@ func (c *Client) ListObjects(ctx context.Context, bucket string, q ListQuery) (*
 	u := unescaper{encoded: out.EncodingType == "url"}
 	page := &Listing{Entries: make([]Entry, 0, len(out.Contents))}
 	for _, e := range out.Contents {
-		page.Entries = append(page.Entries, Entry{u.name(e.Key), e.Size, unquote(e.ETag), e.LastModified, e.StorageClass})
+		page.Entries = append(page.Entries, Entry{u.name(e.Key), e.Size, unquote(e.ETag), e.LastModified, e.StorageClass, e.ChecksumAlgorithm, e.ChecksumType})
 	}
 	for _, p := range out.CommonPrefixes {
 		page.Prefixes = append(page.Prefixes, u.name(p.Prefix))
@@ -126,6 +133,14 @@ type Uploads struct {
 // ListMultipartUploads lists open uploads under a prefix, in pages; afterKey
 // and afterID are the markers that the page before returned, or empty.
 func (c *Client) ListMultipartUploads(ctx context.Context, bucket, prefix, afterKey, afterID string, most int) (*Uploads, error) {
+	if !strings.HasPrefix(afterKey, prefix) {
+		// MinIO takes markers only that begin with the prefix. One below it is none,
+		// and above it there is nothing.
+		if afterKey > prefix {
+			return &Uploads{}, nil
+		}
+		afterKey = ""
+	}
 	query := []Param{{"uploads", ""}, {"encoding-type", "url"}, {"prefix", prefix}}
 	if afterKey != "" {
 		query = append(query, Param{"key-marker", afterKey})

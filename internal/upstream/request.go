@@ -128,6 +128,13 @@ func (c *Client) build(ctx context.Context, r *Request) (*http.Request, error) {
 		// GetBody stays nil: net/http cannot send the body twice.
 	}
 
+	// An empty Content-Type means something to stores that keep it, and is lost on the
+	// way to the verifier of others (fasthttp's), so it goes unsigned.
+	if v := hr.Header["Content-Type"]; len(v) == 1 && v[0] == "" {
+		delete(hr.Header, "Content-Type")
+		defer func() { hr.Header["Content-Type"] = v }()
+	}
+
 	at := r.SignedAt
 	if at.IsZero() {
 		at = c.limits.now()

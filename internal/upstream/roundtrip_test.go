@@ -46,7 +46,7 @@ func newStore(t testing.TB) (*Client, *httptest.Server) {
 	srv := httptest.NewServer(faker.Server())
 	t.Cleanup(srv.Close)
 	c := newClient(t, srv.URL)
-	if err := c.CreateBucket(t.Context(), "data", nil); err != nil {
+	if _, err := c.CreateBucket(t.Context(), "data", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	return c, srv
@@ -320,10 +320,10 @@ func TestPing(t *testing.T) {
 	if err := c.Ping(t.Context(), ""); err != nil {
 		t.Error(err)
 	}
-	if err := c.HeadBucket(t.Context(), "data"); err != nil {
+	if err := c.HeadBucket(t.Context(), "data", nil); err != nil {
 		t.Error(err)
 	}
-	if err := c.HeadBucket(t.Context(), "none"); !NotFound(err) {
+	if err := c.HeadBucket(t.Context(), "none", nil); !NotFound(err) {
 		t.Errorf("HeadBucket(none) = %v", err)
 	}
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>hello</html>") }))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -184,13 +185,44 @@ func TestCreateBucketNamesTheRegion(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(c.Close)
-		if err := c.CreateBucket(t.Context(), "b", nil); err != nil {
+		if _, err := c.CreateBucket(t.Context(), "b", nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		seen := w.seen()
 		if body := string(seen[len(seen)-1].body); !strings.Contains(body, want) || want == "" && body != "" {
 			t.Errorf("region %q: %s", region, body)
 		}
+	}
+}
+
+// Some stores lose it on the way to their verifier.
+func TestEmptyContentTypeIsSentUnsigned(t *testing.T) {
+	t.Parallel()
+	c, w := answering(t, plain(200, ""))
+	for value, signed := range map[string]bool{"": false, "text/plain": true} {
+		resp, err := c.Do(t.Context(), &Request{Method: http.MethodPut, Bucket: "b", Key: "k", Mutation: true, Header: http.Header{"Content-Type": {value}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		seen := w.seen()
+		got := seen[len(seen)-1]
+		if v := got.Header["Content-Type"]; len(v) != 1 || v[0] != value || strings.Contains(got.RequestURI, "content-type") != signed {
+			t.Errorf("%q: %s, %q", value, got.RequestURI, v)
+		}
+	}
+}
+
+func TestCreateBucketHasTagsAndARN(t *testing.T) {
+	t.Parallel()
+	c, w := answering(t, "HTTP/1.1 200 OK\r\nx-amz-bucket-arn: arn:aws:s3:::b\r\nContent-Length: 0\r\n\r\n")
+	arn, err := c.CreateBucket(t.Context(), "b", []Tag{{"k", "a&b"}, {"l", ""}}, nil)
+	if err != nil || arn != "arn:aws:s3:::b" {
+		t.Fatal(arn, err)
+	}
+	want := "<Tags><Tag><Key>k</Key><Value>a&amp;b</Value></Tag><Tag><Key>l</Key><Value></Value></Tag></Tags>"
+	if body := string(w.seen()[0].body); !strings.Contains(body, want) || strings.Contains(body, "LocationConstraint") {
+		t.Error(body)
 	}
 }
 
@@ -246,3 +278,39 @@ func TestStoreThatTakesNoBytes(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// MinIO takes key markers only that begin with the prefix. One that does not is
+// below all keys, or above.
+func TestUploadMarkersOutsideThePrefix(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Query().Get("key-marker"))
+		_, _ = io.WriteString(w, "<ListMultipartUploadsResult><Upload><Key>b/1</Key><UploadId>u</UploadId><Initiated>2026-01-01T00:00:00Z</Initiated></Upload></ListMultipartUploadsResult>")
+	}))
+	t.Cleanup(srv.Close)
+	c := newClient(t, srv.URL)
+	for marker, want := range map[string]int{"": 1, "a": 1, "b": 1, "b/0": 1, "c": 0} {
+		page, err := c.ListMultipartUploads(t.Context(), "data", "b/", marker, "", 10)
+		if err != nil || len(page.Uploads) != want {
+			t.Errorf("after %q: %+v, %v", marker, page, err)
+		}
+	}
+	for _, marker := range asked {
+		if marker != "" && marker != "b/0" {
+			t.Errorf("the store was asked for keys after %q", marker)
+		}
+	}
+}
+
+func TestListTellsChecksumAlgorithms(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<ListBucketResult><Contents><Key>k</Key><Size>1</Size><ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumType>COMPOSITE</ChecksumType></Contents></ListBucketResult>")
+	}))
+	t.Cleanup(srv.Close)
+	page, err := newClient(t, srv.URL).ListObjects(t.Context(), "data", ListQuery{})
+	if err != nil || len(page.Entries) != 1 || len(page.Entries[0].ChecksumAlgorithms) != 1 || page.Entries[0].ChecksumAlgorithms[0] != "CRC32" || page.Entries[0].ChecksumType != "COMPOSITE" {
+		t.Errorf("%+v, %v", page, err)
+	}
+}
