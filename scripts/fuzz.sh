@@ -1,36 +1,64 @@
 #!/usr/bin/env bash
-# fuzz.sh TIME runs every fuzz target of the module for that long each, one after the
-# other, and says how many there were. Packages are built once each, all targets of one
-# in one binary. What was found to be interesting is kept in S3FENCE_CACHE and begun
-# with the next time; with TIME below 10s it is neither used nor kept, so that a short
-# run spends its time on new inputs. What fails is written to testdata/fuzz of its
-# package: as a file there it is run by every later go test.
+# fuzz.sh TIME [TARGET…] runs every fuzz target of the module, or those named, for that
+# long each, one after the other, and says how many there were. Each package is built
+# once, while the targets of the one before it run. What was found to be interesting is
+# kept in S3FENCE_CACHE and begun with the next time; with TIME below 10s it is neither
+# used nor kept, so that a short run spends its time on new inputs. What fails is written
+# to testdata/fuzz of its package: as a file there it is run by every later go test.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-duration=${1:?usage: fuzz.sh TIME}
+duration=${1:?usage: fuzz.sh TIME [TARGET…]}
+shift
+wanted=" $* "
 bins=$(mktemp -d) || exit 1
-trap 'rm -rf "$bins"' EXIT
+builder=
+trap '[ -z "$builder" ] || kill "$builder" 2>/dev/null; rm -rf "$bins"' EXIT
+trap 'exit 130' INT TERM HUP
 kept=${S3FENCE_CACHE:-$HOME/.cache/s3fence}/fuzz
 [[ $duration =~ ^[0-9]s$ ]] && kept=$bins/kept
 
-ran=0 failed=() begin=$SECONDS
 # Looked up in the sources: to list the tests of a package builds it.
-for package in $(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do
+targets=$(grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|^\./||; s|/[^/]*:func | |' | sort)
+if [ "$wanted" != "  " ]; then
+	targets=$(while read -r package target; do [[ $wanted == *" $target "* ]] && echo "$package $target"; done <<<"$targets")
+fi
+packages=$(cut -d' ' -f1 <<<"$targets" | sort -u)
+
+# -fuzz makes a binary count what it covers, which is what guides the search.
+build() {
+	local package
+	for package in $packages; do
+		go test -c -fuzz . -ldflags '-s -w' -o "$bins/${package//\//_}" "./$package" >"$bins/${package//\//_}.said" 2>&1
+		touch "$bins/${package//\//_}.done"
+	done
+}
+build &
+builder=$!
+
+ran=0 failed=() begin=$SECONDS
+for package in $packages; do
 	binary=$bins/${package//\//_}
-	# -fuzz makes it count what it covers, which is what guides the search.
-	if ! go test -c -fuzz . -o "$binary" "$package"; then
-		failed+=("$package does not build")
-		continue
-	fi
-	for target in $(cd "$package" && "$binary" -test.list '^Fuzz'); do
+	until [ -e "$binary.done" ]; do sleep 0.1; done
+	for target in $(sed -n "s|^$package ||p" <<<"$targets"); do
 		ran=$((ran + 1))
-		said=$(cd "$package" && "$binary" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$duration" \
-			-test.parallel "${FUZZ_PARALLEL:-2}" -test.fuzzcachedir "$kept/$package" </dev/null 2>&1) || failed+=("$package $target")
-		execs=$(grep -o 'execs: [0-9]*' <<<"$said" | tail -n 1)
-		echo "fuzz: $package $target: ${execs:-no inputs}"
-		case ${failed[*]:+${failed[-1]}} in "$package $target") printf '%s\n' "$said" | cut -c1-2000 | tail -n 60 ;; esac
+		if [ ! -x "$binary" ]; then
+			failed+=("$target")
+			tail -n 20 "$binary.said"
+			continue
+		fi
+		if said=$(cd "$package" && "$binary" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$duration" \
+			-test.parallel 2 -test.fuzzcachedir "$kept/$package" </dev/null 2>&1); then
+			execs=$(grep -o 'execs: [0-9]*' <<<"$said" | tail -n 1)
+			echo "fuzz: $package $target: ${execs:-only its seeds}"
+		else
+			failed+=("$target")
+			echo "fuzz: $package $target failed:"
+			cut -c1-2000 <<<"$said" | tail -n 60
+		fi
 	done
 done
-echo "fuzz: $ran targets, $duration each, $((SECONDS - begin)) s in all; ${#failed[@]} failed${failed[*]:+: $(printf '%s; ' "${failed[@]}")}"
+builder=
+[ "$ran" -gt 0 ] || failed+=("there is no such target")
+echo "fuzz: $ran targets, $duration each, $((SECONDS - begin)) s in all; ${#failed[@]} failed${failed[*]:+: ${failed[*]}}"
 [ -z "${S3FENCE_TEST_RUN:-}" ] || echo "$ran ${#failed[@]}" >"$S3FENCE_TEST_RUN/fuzzed"
 [ ${#failed[@]} -eq 0 ]

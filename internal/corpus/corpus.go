@@ -82,6 +82,23 @@ func (m Message) Request() (*http.Request, error) {
 	return http.ReadRequest(bufio.NewReader(bytes.NewReader(m.Raw)))
 }
 
+// Body is what stands behind the head, in the framing in which it was sent.
+func (m Message) Body() []byte {
+	_, body, _ := bytes.Cut(m.Raw, []byte("\r\n\r\n"))
+	return body
+}
+
+// Target is path and query of a request, as sent.
+func (m Message) Target() (path, query string) {
+	line, _, _ := bytes.Cut(m.Raw, []byte("\r\n"))
+	words := strings.Fields(string(line))
+	if len(words) < 2 {
+		return "", ""
+	}
+	path, query, _ = strings.Cut(words[1], "?")
+	return path, query
+}
+
 // SignedAt is when a request says that it was signed; the zero time where it does not.
 func SignedAt(r *http.Request) time.Time {
 	for _, text := range []string{r.Header.Get("X-Amz-Date"), r.URL.Query().Get("X-Amz-Date")} {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/corpus"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -63,6 +64,9 @@ func FuzzTranslate(f *testing.F) {
 	f.Add(`<R><Bucket>real</Bucket><Location>http://store/real/k</Location></R>`)
 	f.Add(`<R><CommonPrefixes><Prefix>.s3fence/</Prefix></CommonPrefixes></R>`)
 	f.Add(`<R><Bucket/></R>`)
+	for _, m := range corpus.Answers(f) {
+		f.Add(string(m.Body()))
+	}
 	f.Add(`<?xml version="1.0"?><!-- c --><R a="b"><Upload><Key>&#46;s3fence/x</Key></Upload></R>`)
 	f.Fuzz(func(t *testing.T, doc string) {
 		rq := &request{s: &Server{}, r: httptest.NewRequest(http.MethodGet, "/", nil), op: &operation{level: bucketLevel}, bucket: "data", signed: &sigv4.Signed{}}
@@ -114,6 +118,11 @@ func FuzzCopySource(f *testing.F) {
 func FuzzDocuments(f *testing.F) {
 	f.Add(`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"x"</ETag></Part></CompleteMultipartUpload>`)
 	f.Add(`<Delete><Object><Key>k</Key></Object></Delete>`)
+	for _, m := range corpus.Requests(f) {
+		if m.Whole {
+			f.Add(string(m.Body()))
+		}
+	}
 	f.Fuzz(func(t *testing.T, doc string) {
 		if parts, err := parseParts([]byte(doc)); err == nil && (len(parts) < 1 || len(parts) > maxPart) {
 			t.Fatalf("%d parts", len(parts))
