@@ -96,6 +96,16 @@ type operation struct {
 	guarded handler
 	// renames: the XML of the store's answer names the bucket.
 	renames bool
+	// instead is what to do where this is not available, as the end of a sentence.
+	instead string
+}
+
+// notHere refuses an operation that is not available.
+func (o *operation) notHere() *apiError {
+	if o.instead == "" {
+		return notImplemented("%s is not implemented here", o.name)
+	}
+	return notImplemented("%s is not implemented here: %s", o.name, o.instead)
 }
 
 // mutates reports whether the operation can change the store.
@@ -227,7 +237,7 @@ var bucketOperations = []operation{
 	{name: "DeleteBucketMetadataTableConfiguration", method: "DELETE", level: bucketLevel, selects: []string{"metadataTable"}},
 	{name: "UpdateBucketMetadataInventoryTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataInventoryTable"}},
 	{name: "UpdateBucketMetadataJournalTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataJournalTable"}},
-	{name: "PostObject", method: "POST", level: bucketLevel},
+	{name: "PostObject", method: "POST", level: bucketLevel, instead: "a browser form cannot upload; give out a presigned PUT"},
 	{name: "PreflightBucket", method: "OPTIONS", level: bucketLevel},
 }
 
