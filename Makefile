@@ -40,6 +40,11 @@ e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 fuzz: ## every fuzz target for T=60s each
 	@scripts/fuzz.sh $(T)
 
+.PHONY: clients
+clients: ## every client, everywhere: writes docs/clients-matrix.md anew (minutes)
+	@S3FENCE_TEST_CLIENTS=all go test -count=1 -timeout 40m -run '^TestClientMatrix$$' ./e2e/ -update
+	@go test -count=1 -run '^TestClientMatrixPage$$' ./e2e/ -update
+
 .PHONY: bench
 bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH=-quick: one)
 	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m $(BENCH)
