@@ -54,6 +54,11 @@ sizes: build ## the largest bodies, lists and mirrors in every form, with their 
 	@go build -o bin/with ./internal/pgtest/with
 	@S3FENCE_TEST_SIZES=all S3FENCE_TEST_BIN=$$PWD/bin bin/with go test -v -count=1 -timeout 60m -run '^TestEdges(FiveGiB|OneByteTooMany|TenThousandParts|HundredThousandKeys|Sync)$$' ./e2e/
 
+.PHONY: clients
+clients: ## every client, everywhere: writes docs/clients-matrix.md anew (minutes)
+	@S3FENCE_TEST_CLIENTS=all go test -count=1 -timeout 40m -run '^TestClientMatrix$$' ./e2e/ -update
+	@go test -count=1 -run '^TestClientMatrixPage$$' ./e2e/ -update
+
 .PHONY: bench
 bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH=-quick: one)
 	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.skip '^TestFlood$$' $(BENCH)

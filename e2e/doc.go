@@ -9,7 +9,8 @@
 // s3fence-race and s3fence-armed to use instead. What a test needs and does not
 // find (aws, boto3, pgbouncer, rclone, redis-server) fails it with what to install;
 // nothing is skipped but the run of the AWS SDK for JavaScript, which comes from npm
-// alone and whose recorded requests are sent instead.
+// alone and whose recorded requests are sent instead, and in the matrix of clients an
+// aws CLI 1 that is not there, which comes from pip alone.
 //
 // make sizes runs the tests of the largest bodies, lists and mirrors with their
 // real sizes (S3FENCE_TEST_SIZES=all), which are bounded otherwise.
@@ -42,12 +43,16 @@
 // Proxy.Release(point) lets a "wait" go on; Thaw does so for a "stop".
 // Each proxy has a folder of its own for this.
 //
+// The matrix of clients. TestClientMatrix runs every client through everything that it
+// does (clients_*_test.go), compares that with testdata/clients and that with
+// docs/clients-matrix.md. In a run of all tests slow clients work at one site; make
+// clients lets each work at all of them, and writes what it finds.
+//
 // Clients. Proxy.S3 (aws-sdk-go-v2), Proxy.MinIO (minio-go), Proxy.Send (a
 // request signed by hand, for what no client sends), Proxy.API (the JSON API),
 // Proxy.CLI (s3fence itself), Proxy.AWS (the aws CLI), Proxy.Python (a script of
-// find (aws, boto3, pgbouncer, rclone, redis-server) fails it with what to install;
-// nothing is skipped but the run of the AWS SDK for JavaScript, which comes from npm
-// alone and whose recorded requests are sent instead.
+// testdata, with boto3). Proxy.Tap is a proxy before a proxy that counts what one
+// client asks for.
 //
 // # Differences
 //

@@ -59,6 +59,8 @@ func TestExampleJavaScriptRecorded(t *testing.T) {
 type recorded struct {
 	dir                                        string
 	AccessKeyID, SecretAccessKey, SessionToken string
+	// path is another bucket and key than the recorded ones, where set.
+	path string
 }
 
 // send sends a request as it was recorded: with the client's own path, headers,
@@ -78,6 +80,12 @@ func (r recorded) send(t *testing.T, p *Proxy, name string) Answer {
 	h := was.Header
 	require.NotEmpty(t, h.Get("X-Amz-Security-Token"))
 	h.Set("X-Amz-Security-Token", r.SessionToken)
+	if r.SessionToken == "" {
+		h.Del("X-Amz-Security-Token")
+	}
+	if r.path != "" {
+		was.URL.Path, was.URL.RawPath = r.path, escape(r.path)
+	}
 	h.Set("X-Amz-Date", now.Format("20060102T150405Z"))
 	// A write with the id of one that was answered is its repetition.
 	h.Set("Amz-Sdk-Invocation-Id", rand.Text())
@@ -86,6 +94,9 @@ func (r recorded) send(t *testing.T, p *Proxy, name string) Answer {
 	require.True(t, found)
 	signed, _, _ = strings.Cut(signed, ",")
 	canonical := []string{was.Method, was.URL.EscapedPath(), was.URL.RawQuery}
+	if r.SessionToken == "" {
+		signed = strings.Replace(signed, "x-amz-security-token;", "", 1)
+	}
 	for header := range strings.SplitSeq(signed, ";") {
 		value := h.Get(header)
 		switch header {
@@ -109,7 +120,8 @@ func (r recorded) send(t *testing.T, p *Proxy, name string) Answer {
 
 	req, err := http.NewRequestWithContext(t.Context(), was.Method, p.URL, strings.NewReader(string(body)))
 	require.NoError(t, err)
-	req.URL = &url.URL{Scheme: "http", Host: p.Addr(), Path: was.URL.Path, RawPath: was.URL.RawPath, RawQuery: was.URL.RawQuery}
+	scheme, _, _ := strings.Cut(p.URL, ":")
+	req.URL = &url.URL{Scheme: scheme, Host: p.Addr(), Path: was.URL.Path, RawPath: was.URL.RawPath, RawQuery: was.URL.RawQuery}
 	h.Del("Connection")
 	req.Header = h
 	answer, err := p.do(req)

@@ -148,7 +148,11 @@ func (e *Refusal) Error() string {
 		}
 		return fmt.Sprintf("token %d of %s is stale: %d was %s%s. Stop writing; take the lock again.", e.Token, e.Scope, e.Mark.Token, verb, when)
 	case Missing:
-		return fmt.Sprintf("%s is guarded: a write needs a fencing token. Take the lock (s3fence lock acquire %s) and send its token as X-Fencing-Token.", e.Scope, e.Scope)
+		if e.Guard != nil && e.Guard.Issuer == External {
+			return fmt.Sprintf("%s is guarded: a write needs a fencing token. Take the lock where the scope's tokens come from, and send its token as X-Fencing-Token with X-Fencing-Scope: %s", e.Scope, e.Scope)
+		}
+		// Most programs cannot send a header of their own.
+		return fmt.Sprintf("%s is guarded: a write needs a fencing token. Run the program under the lock (s3fence lock run %s -- PROGRAM), or send a token that you were granted as X-Fencing-Token.", e.Scope, e.Scope)
 	case NotTaken:
 		return fmt.Sprintf("the guard of %s takes no tokens (tokens: none); send the request without one", e.Scope)
 	case NeverGranted:

@@ -52,7 +52,7 @@ func TestGoldenErrors(t *testing.T) {
 		text := strings.ReplaceAll(a.body, a.header.Get("X-Amz-Request-Id"), "REQUEST")
 		text = strings.ReplaceAll(text, a.header.Get("X-Amz-Id-2"), "HOST")
 		fmt.Fprintf(&out, "# %s\n%d", name, a.status)
-		for _, h := range []string{"X-Fencing-Scope", "X-Fencing-Highest", "Retry-After", "Content-Range"} {
+		for _, h := range []string{"X-Fencing-Scope", "X-Fencing-Highest", "Retry-After", "Content-Range", "X-Minio-Error-Code", "X-Minio-Error-Desc"} {
 			if v := a.header.Get(h); v != "" {
 				fmt.Fprintf(&out, " %s=%s", h, v)
 			}
@@ -98,6 +98,7 @@ func TestGoldenErrors(t *testing.T) {
 	b.call(t, put("/data/jobs/a/k", "34"))
 	show("range", b.call(t, call{method: "GET", target: "/data/jobs/a/k", header: map[string]string{"Range": "bytes=7-"}}))
 	show("stale HEAD", b.call(t, call{method: "HEAD", target: "/data/jobs/a/k", header: map[string]string{"X-Fencing-Token": "33"}}))
+	show("HEAD without a token of an absent key", b.call(t, call{method: "HEAD", target: "/data/jobs/a/none"}))
 	if strings.Contains(out.String(), testSecret) || strings.Contains(out.String(), "secret of ours") {
 		t.Error("an error tells a secret")
 	}
@@ -134,7 +135,7 @@ func TestAnonymousAndOldSignatures(t *testing.T) {
 		{"GET", "/plain/k", "", "AccessDenied", "Anonymous"},
 		{"GET", "/plain/k", "AWS AK:c2ln", "InvalidRequest", "signature_version"},
 		{"GET", "/plain/k?AWSAccessKeyId=x&Signature=y&Expires=1", "", "InvalidRequest", "s3v4"},
-		{"POST", "/plain", "", "NotImplemented", "PostObject"},
+		{"POST", "/plain", "", "NotImplemented", "presigned PUT"},
 		{"OPTIONS", "/plain/k", "", "NotImplemented", "Preflight"},
 	} {
 		if a := do(tc.method, tc.target, tc.auth); a.code() != tc.code || !strings.Contains(a.body, tc.says) {

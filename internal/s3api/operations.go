@@ -101,6 +101,16 @@ type operation struct {
 	note string
 	// renames: the XML of the store's answer names the bucket.
 	renames bool
+	// instead is what to do where this is not available, as the end of a sentence.
+	instead string
+}
+
+// notHere refuses an operation that is not available.
+func (o *operation) notHere() *apiError {
+	if o.instead == "" {
+		return notImplemented("%s is not implemented here", o.name)
+	}
+	return notImplemented("%s is not implemented here: %s", o.name, o.instead)
 }
 
 // mutates reports whether the operation can change the store.
@@ -241,7 +251,8 @@ var bucketOperations = []operation{
 	{name: "UpdateBucketMetadataInventoryTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataInventoryTable"}},
 	{name: "UpdateBucketMetadataJournalTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataJournalTable"}},
 	{name: "UpdateBucketMetadataAnnotationTableConfiguration", method: "PUT", level: bucketLevel, selects: []string{"metadataAnnotationTable"}},
-	{name: "PostObject", method: "POST", level: bucketLevel, note: "Browser forms carry a policy signature of their own, which is not verified here."},
+	{name: "PostObject", method: "POST", level: bucketLevel, instead: "a browser form cannot upload; give out a presigned PUT",
+		note: "Browser forms carry a policy signature of their own, which is not verified here."},
 	{name: "PreflightBucket", method: "OPTIONS", level: bucketLevel, note: "CORS: s3fence answers signed requests only."},
 }
 

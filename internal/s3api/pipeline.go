@@ -66,7 +66,7 @@ func (rq *request) serve() error {
 		return err
 	}
 	if rq.op.plain == nil && rq.op.guarded == nil {
-		return notImplemented("%s is not implemented here", rq.op.name)
+		return rq.op.notHere()
 	}
 	if !rq.op.long {
 		ctx, cancel := context.WithTimeout(rq.ctx, rq.s.limits.Deadline)
@@ -149,7 +149,7 @@ func (rq *request) authenticate() error {
 	switch {
 	case errors.Is(err, sigv4.ErrAnonymous) && (bad != nil || op.plain == nil):
 		if bad == nil {
-			bad = notImplemented("%s is not implemented here", op.name)
+			bad = op.notHere()
 		}
 		return bad
 	case err != nil:
@@ -432,7 +432,7 @@ func (rq *request) writer() guarded.Writer { return rq.s.writers[rq.side.Guard.W
 // servePlain answers outside of every guard.
 func (rq *request) servePlain() error {
 	if rq.op.plain == nil {
-		return notImplemented("%s is not implemented here", rq.op.name)
+		return rq.op.notHere()
 	}
 	return rq.op.plain(rq)
 }

@@ -98,6 +98,13 @@ func (rq *request) render(e *apiError) {
 		rq.status(e.status)
 		return
 	}
+	if rq.r.Method == http.MethodHead {
+		// The answer has no room for the document. Clients of MinIO's making (mc,
+		// minio-go, restic) read these, and would otherwise make a message up from the
+		// status: a stale token was told as a precondition that the caller had set.
+		h.Set(headerMinioCode, e.code)
+		h.Set(headerMinioMessage, headerText(e.message))
+	}
 	x := newXML()
 	defer x.free()
 	x.open("Error")
@@ -126,6 +133,13 @@ func (rq *request) render(e *apiError) {
 	x.text("HostId", rq.s.ids.host[0])
 	x.close("Error")
 	rq.writeXML(e.status, x)
+}
+
+// headerText is a message as a header can carry it: what is not printable ASCII is
+// escaped.
+func headerText(s string) string {
+	quoted := strconv.QuoteToASCII(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
 // tell hands a refusal of the fence, or a broken invariant, to the observer.

@@ -14,8 +14,11 @@ const (
 	headerScope = "X-Fencing-Scope"
 	// headerHighest is of answers only.
 	headerHighest = "X-Fencing-Highest"
-	metaToken     = "X-Amz-Meta-Fencing-Token"
-	metaScope     = "X-Amz-Meta-Fencing-Scope"
+	// MinIO's own, in answers that have no body: minio-go/api-error-response.go.
+	headerMinioCode    = "X-Minio-Error-Code"
+	headerMinioMessage = "X-Minio-Error-Desc"
+	metaToken          = "X-Amz-Meta-Fencing-Token"
+	metaScope          = "X-Amz-Meta-Fencing-Scope"
 )
 
 // presented is the token that a request itself presents, apart from the one

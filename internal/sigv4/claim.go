@@ -68,7 +68,7 @@ func parseClaim(h http.Header, params []Param) (*claim, error) {
 		return nil, refuse(CodeInvalidArgument, "The request has %d Authorization headers. Send one.", len(auth))
 	case v2 || hasHeader && strings.HasPrefix(auth[0], "AWS "):
 		return nil, refuse(CodeInvalidRequest, "The request is signed with Signature Version 2, which is not supported. Use AWS4-HMAC-SHA256: "+
-			"for the aws CLI `aws configure set default.s3.signature_version s3v4`, for boto3 Config(signature_version=\"s3v4\"), for s3cmd signature_v2 = False.")
+			"for the aws CLI `aws configure set default.s3.signature_version s3v4`, for boto3 Config(signature_version=\"s3v4\"), for s3cmd signature_v2 = False, for rclone v2_auth = false, for mc --api S3v4.")
 	case hasHeader:
 		return parseHeaderClaim(h, auth[0])
 	case presigned:
