@@ -38,6 +38,31 @@ func Requests(tb testing.TB) []Message { return read(tb, "testdata/requests") }
 // Answers are what stores answered, sorted by file.
 func Answers(tb testing.TB) []Message { return read(tb, "testdata/answers") }
 
+// Seeds are those of the requests that a fuzz target begins from: one for each
+// operation, kind of payload and place of the signature. A target runs all of its seeds
+// before it tries anything else, and has a second in make test.
+func Seeds(tb testing.TB) []Message {
+	tb.Helper()
+	var few []Message
+	seen := map[string]bool{}
+	for _, m := range Requests(tb) {
+		r, err := m.Request()
+		if err != nil {
+			tb.Fatalf("%s: %v", m.File, err)
+		}
+		payload := r.Header.Get("X-Amz-Content-Sha256")
+		if len(payload) == 64 {
+			payload = ""
+		}
+		kind := fmt.Sprint(m.Operation, payload, r.Header.Get("Authorization") == "", r.ContentLength > 0, r.Header.Get("Expect"))
+		if !seen[kind] {
+			seen[kind] = true
+			few = append(few, m)
+		}
+	}
+	return few
+}
+
 func read(tb testing.TB, root string) (all []Message) {
 	tb.Helper()
 	err := fs.WalkDir(files, root, func(file string, entry fs.DirEntry, err error) error {

@@ -24,10 +24,8 @@ import (
 // store. It never panics nor answers 500, each failure has a code of S3, and an object
 // that it says it stored reads back as the bytes that were sent.
 func FuzzHandler(f *testing.F) {
-	for _, m := range corpus.Requests(f) {
-		if m.From == "s3fence" || m.From == "minio-go" || m.From == "curl" {
-			f.Add(m.Raw)
-		}
+	for _, m := range corpus.Seeds(f) {
+		f.Add(m.Raw)
 	}
 	f.Add([]byte("PUT /bucket/a//../b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"))
 	f.Add([]byte("PUT /bucket/k HTTP/1.1\r\nHost: x\r\nX-Amz-Copy-Source: /bucket/%zz\r\n\r\n"))

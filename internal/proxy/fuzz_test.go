@@ -28,7 +28,7 @@ import (
 // but for the list of the lock service's calls, or gets as far as the store; bad input
 // is never told as a failure of ours; nothing panics, and no connection is left waiting.
 func FuzzSocket(f *testing.F) {
-	for _, m := range corpus.Requests(f) {
+	for _, m := range corpus.Seeds(f) {
 		f.Add(m.Raw)
 	}
 	for _, s := range []string{

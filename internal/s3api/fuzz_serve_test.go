@@ -235,7 +235,7 @@ func FuzzServe(f *testing.F) {
 	srv := httptest.NewServer(spy)
 	f.Cleanup(srv.Close)
 	b := newBench(f, newUpstream(f, srv.URL), []fence.Guard{guard(f, 1, "s3://data/jobs/"), guard(f, 2, "s3://fenced/")})
-	for i, m := range corpus.Requests(f) {
+	for i, m := range corpus.Seeds(f) {
 		f.Add(m.Raw, i)
 	}
 	f.Add([]byte("PUT /data/jobs/a HTTP/1.1\r\nHost: x\r\nX-Fencing-Token: 5\r\nContent-Length: 1\r\n\r\nx"), 0)

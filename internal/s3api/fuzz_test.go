@@ -118,7 +118,7 @@ func FuzzCopySource(f *testing.F) {
 func FuzzDocuments(f *testing.F) {
 	f.Add(`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"x"</ETag></Part></CompleteMultipartUpload>`)
 	f.Add(`<Delete><Object><Key>k</Key></Object></Delete>`)
-	for _, m := range corpus.Requests(f) {
+	for _, m := range corpus.Seeds(f) {
 		if m.Whole {
 			f.Add(string(m.Body()))
 		}

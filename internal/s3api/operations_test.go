@@ -192,7 +192,7 @@ func FuzzRoute(f *testing.F) {
 	f.Add("GET", "/data", "list-type=2&prefix=a%2Fb", false)
 	f.Add("POST", "/data", "delete", false)
 	f.Add("PUT", "/", "x-id=PutObject&tagging", false)
-	for _, m := range corpus.Requests(f) {
+	for _, m := range corpus.Seeds(f) {
 		r, err := m.Request()
 		if err != nil {
 			f.Fatal(err)

@@ -131,7 +131,7 @@ func FuzzChunks(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("a"), 300), uint16(64), []byte("5;chunk-signature=0\r\n"))
 	f.Add([]byte("x"), uint16(7), []byte("1\r\nx\r\n0\r\nx-amz-checksum-crc32:jc8d6w==\r\n\r\n"))
 	f.Add([]byte("x"), uint16(7), []byte("1\r\nx\r\n0\r\nx-amz-checksum-crc32:jNx2sw==\n\r\n\r\n"))
-	for _, m := range corpus.Requests(f) {
+	for _, m := range corpus.Seeds(f) {
 		if bytes.Contains(m.Raw, []byte("STREAMING-")) {
 			f.Add([]byte("x"), uint16(7), m.Body())
 		}
@@ -215,7 +215,7 @@ func FuzzParseQuery(f *testing.F) {
 	for _, s := range []string{"", "a=b", "a=b&a=c", "a;b=c", "%41=%2b+", "%", "%zz", "&&=&=x", "a=b=c", strings.Repeat("a&", 1001)} {
 		f.Add(s)
 	}
-	for _, m := range corpus.Requests(f) {
+	for _, m := range corpus.Seeds(f) {
 		_, query := m.Target()
 		f.Add(query)
 	}

@@ -128,6 +128,8 @@ func FuzzRecorded(f *testing.F) {
 				bodies[signature] = sha256.Sum256(got)
 			}
 		}
+	}
+	for _, m := range corpus.Seeds(f) {
 		f.Add(m.Raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
