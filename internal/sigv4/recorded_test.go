@@ -81,8 +81,6 @@ type meaning struct {
 	method, host, path string
 	params             []Param
 	headers            map[string]string
-	// body is the digest of what was signed to come; empty where that is unsigned.
-	body string
 }
 
 func meaningOf(r *http.Request, s *Signed) (meaning, error) {
