@@ -41,8 +41,13 @@ parity: build ## suites of others, straight at a store and through the proxy, ev
 	@scripts/test.sh parity
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for T=60s each
-	@scripts/fuzz.sh $(T)
+fuzz: ## every fuzz target for T=60s each (F="FuzzServe …": those alone)
+	@scripts/fuzz.sh $(T) $(F)
+
+.PHONY: corpus
+corpus: build ## record anew what clients and stores say: writes internal/corpus/testdata (15 minutes)
+	@go build -o bin/with ./internal/pgtest/with
+	@S3FENCE_TEST_BIN=$$PWD/bin bin/with go test -tags record -v -count=1 -timeout 60m -run '^TestRecordCorpus$$' ./e2e/
 
 .PHONY: sizes
 sizes: build ## the largest bodies, lists and mirrors in every form, with their real sizes, 10 minutes

@@ -335,6 +335,8 @@ type matrix struct {
 	plain, secure *Cluster
 	open          map[*Cluster]string
 	files         string
+	// via, where set, changes the way from a site's client to its proxy.
+	via func(*site)
 }
 
 // filesOfMatrix makes the files that every client uploads.
@@ -372,6 +374,9 @@ func (m *matrix) site(t *testing.T, client *matrixClient, name, purpose string) 
 	if c.cert == nil {
 		s.tap = s.proxy.Tap(t)
 		s.endpoint = s.tap.URL
+	}
+	if m.via != nil {
+		m.via(s)
 	}
 	require.NoError(t, os.Symlink(filepath.Join(m.files, "tree"), filepath.Join(s.work, "tree")))
 	for _, file := range []string{"small", "big"} {

@@ -70,6 +70,17 @@ tests() {
 	if [ $status -eq 0 ]; then echo "ok    $name ($((SECONDS - begin)) s)"; else echo "FAIL  $name ($((SECONDS - begin)) s)"; fi
 }
 
+# fuzzed fuzzes every target for a moment; each is a test.
+fuzzed() {
+	local begin=$SECONDS ran=0 bad=1 status=0
+	rm -f "$S3FENCE_TEST_RUN/fuzzed"
+	"$scripts/fuzz.sh" 1s || status=$?
+	if [ -s "$S3FENCE_TEST_RUN/fuzzed" ]; then read -r ran bad <"$S3FENCE_TEST_RUN/fuzzed"; fi
+	passed=$((passed + ran - bad))
+	failed=$((failed + bad))
+	if [ $status -eq 0 ]; then echo "ok    fuzz ($((SECONDS - begin)) s)"; else echo "FAIL  fuzz ($((SECONDS - begin)) s)"; fi
+}
+
 formatted() {
 	local unformatted
 	unformatted=$(find . -name '*.go' -not -path './.*' -print0 | xargs -0 gofmt -l) || return 1
@@ -113,6 +124,7 @@ check() {
 	if [ ${#packages[@]} -gt 0 ]; then
 		tests 'tests (race, pausepoints)' -race -tags pausepoints "${packages[@]}"
 	fi
+	fuzzed
 }
 
 e2e() {

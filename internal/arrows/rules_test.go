@@ -63,6 +63,7 @@ var rooms = map[string]room{
 	"internal/pgtest":      {[]string{"internal/testserver"}, "a helper brings a server, never a schema"},
 	"internal/pgtest/with": {[]string{"internal/pgtest"}, "it only lends the helper's server to a command"},
 	"internal/storetest":   {[]string{"internal/testserver"}, "an independent store shares no code with this product"},
+	"internal/corpus":      {nil, "it holds what strangers said and understands none of it"},
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
 	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
 	"e2e":                  {nil, "black box: it sees what users see"},
@@ -81,7 +82,7 @@ var driver = []string{"internal/fence", "internal/object", "internal/state", "in
 var all = []string{"*"}
 
 // helpers are imported by tests and by each other, never by a program.
-var helpers = []string{"internal/testserver", "internal/pgtest", "internal/storetest", "internal/faultproxy", "internal/statetest"}
+var helpers = []string{"internal/testserver", "internal/pgtest", "internal/storetest", "internal/faultproxy", "internal/corpus", "internal/statetest"}
 
 // helperPrograms are programs for the Makefile that are made of helpers.
 var helperPrograms = []string{"internal/pgtest/with"}

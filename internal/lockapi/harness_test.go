@@ -62,18 +62,20 @@ func (empty) Plain(context.Context, fence.Guard) (object.Ref, bool, error) {
 
 // world is the API over a state in memory, with clients of several rights.
 type world struct {
-	t     *testing.T
-	url   string
-	state *memory.Store
-	ring  *session.Ring
-	told  *eventlog.Log
-	skew  atomic.Int64 // of the database's clock
-	aged  atomic.Int64 // by how much the proxy's clock has gone on for sessions
-	fault atomic.Pointer[error]
-	log   bytes.Buffer
+	t   testing.TB
+	url string
+	// handler is what is served at url.
+	handler http.Handler
+	state   *memory.Store
+	ring    *session.Ring
+	told    *eventlog.Log
+	skew    atomic.Int64 // of the database's clock
+	aged    atomic.Int64 // by how much the proxy's clock has gone on for sessions
+	fault   atomic.Pointer[error]
+	log     bytes.Buffer
 }
 
-func newWorld(t *testing.T, change ...func(*lockapi.Options)) *world {
+func newWorld(t testing.TB, change ...func(*lockapi.Options)) *world {
 	t.Helper()
 	w := &world{t: t}
 	w.state = memory.New(
@@ -115,7 +117,8 @@ func newWorld(t *testing.T, change ...func(*lockapi.Options)) *world {
 	for _, f := range change {
 		f(&o)
 	}
-	srv := httptest.NewServer(lockapi.New(o))
+	w.handler = lockapi.New(o)
+	srv := httptest.NewServer(w.handler)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
 	return w

@@ -136,8 +136,8 @@ func refuseCustomerKeys(h http.Header) error {
 func conditions(h http.Header, match, none, since, unmodified string) (c object.Conditions) {
 	c.IfMatch, c.IfNoneMatch = strings.Join(h[match], ","), strings.Join(h[none], ",")
 	// An invalid date is ignored (RFC 9110, section 13.1.3).
-	c.IfModifiedSince, _ = http.ParseTime(first(h[since]))
-	c.IfUnmodifiedSince, _ = http.ParseTime(first(h[unmodified]))
+	c.IfModifiedSince, _ = parseHTTPTime(first(h[since]))
+	c.IfUnmodifiedSince, _ = parseHTTPTime(first(h[unmodified]))
 	return c
 }
 
@@ -412,8 +412,24 @@ func (rq *request) deleteConditions() (object.Conditions, error) {
 
 // parseTime reads the two forms in which S3 clients write a time.
 func parseTime(s string) (time.Time, error) {
-	if t, err := http.ParseTime(s); err == nil {
+	if t, err := parseHTTPTime(s); err == nil {
 		return t, nil
 	}
-	return time.Parse(time.RFC3339, s)
+	t, err := time.Parse(time.RFC3339, s)
+	return said(t, err), err
+}
+
+// parseHTTPTime reads the time of a header.
+func parseHTTPTime(s string) (time.Time, error) {
+	t, err := http.ParseTime(s)
+	return said(t, err), err
+}
+
+// said keeps the beginning of the year 1, if that was written, from being taken for a
+// time that nobody wrote: a second later is as long before every object.
+func said(t time.Time, err error) time.Time {
+	if err == nil && t.IsZero() {
+		return t.Add(time.Second)
+	}
+	return t
 }

@@ -183,6 +183,9 @@ func (rq *request) answerTo(err error) *apiError {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return unavailable(codeSlowDown, "The request took too long. Send it again.", err)
 	}
+	if errors.Is(err, errStrange) {
+		return rq.store(&upstream.Error{}, err)
+	}
 	return internal(err)
 }
 

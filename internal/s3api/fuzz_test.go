@@ -6,12 +6,16 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/corpus"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
@@ -60,6 +64,9 @@ func FuzzTranslate(f *testing.F) {
 	f.Add(`<R><Bucket>real</Bucket><Location>http://store/real/k</Location></R>`)
 	f.Add(`<R><CommonPrefixes><Prefix>.s3fence/</Prefix></CommonPrefixes></R>`)
 	f.Add(`<R><Bucket/></R>`)
+	for _, m := range corpus.Answers(f) {
+		f.Add(string(m.Body()))
+	}
 	f.Add(`<?xml version="1.0"?><!-- c --><R a="b"><Upload><Key>&#46;s3fence/x</Key></Upload></R>`)
 	f.Fuzz(func(t *testing.T, doc string) {
 		rq := &request{s: &Server{}, r: httptest.NewRequest(http.MethodGet, "/", nil), op: &operation{level: bucketLevel}, bucket: "data", signed: &sigv4.Signed{}}
@@ -111,6 +118,11 @@ func FuzzCopySource(f *testing.F) {
 func FuzzDocuments(f *testing.F) {
 	f.Add(`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"x"</ETag></Part></CompleteMultipartUpload>`)
 	f.Add(`<Delete><Object><Key>k</Key></Object></Delete>`)
+	for _, m := range corpus.Seeds(f) {
+		if m.Whole {
+			f.Add(string(m.Body()))
+		}
+	}
 	f.Fuzz(func(t *testing.T, doc string) {
 		if parts, err := parseParts([]byte(doc)); err == nil && (len(parts) < 1 || len(parts) > maxPart) {
 			t.Fatalf("%d parts", len(parts))
@@ -131,6 +143,49 @@ func FuzzDocuments(f *testing.F) {
 			if start, ok := tok.(xml.StartElement); ok && start.Name.Local != "a" {
 				t.Fatalf("%q broke out", doc)
 			}
+		}
+	})
+}
+
+// FuzzHeaders: what headers say is read as it can be written again, or refused with
+// a code, and never as something else.
+func FuzzHeaders(f *testing.F) {
+	f.Add("a=b&c=d%20e", `"x"`, "*", "2026-01-02T15:04:05Z", "5")
+	f.Add("a=b&a=c&=&%zz", `W/"x", "y"`, `""`, "Fri, 02 Jan 2026 15:04:05 GMT", "-1")
+	f.Add("a+b=%ff", ",", "x", "9999-12-31T23:59:59Z", "9223372036854775808")
+	f.Add(strings.Repeat("a&", 20), "", "*", "", "+5")
+	f.Add("", "", "", "0001-01-01T00:00:00Z", "")
+	f.Add("", "", "", "Mon, 01 Jan 0001 00:00:00 GMT", "")
+	f.Fuzz(func(t *testing.T, tags, match, none, at, size string) {
+		list, err := parseTags(tags)
+		if _, ok := errors.AsType[*apiError](err); err != nil && !ok {
+			t.Fatalf("%q: %v", tags, err)
+		}
+		if err == nil {
+			again, err := parseTags(encodeTags(list))
+			if err != nil || !slices.Equal(again, list) || len(list) > maxTags {
+				t.Fatalf("%q is %v, written and read again %v, %v", tags, list, again, err)
+			}
+		}
+		h := http.Header{"If-Match": {match}, "If-None-Match": {none}, "X-Amz-If-Match-Last-Modified-Time": {at}, "X-Amz-If-Match-Size": {size}}
+		rq := &request{s: &Server{}, r: &http.Request{Header: h}}
+		c, err := rq.deleteConditions()
+		if err != nil {
+			if _, ok := errors.AsType[*apiError](err); !ok {
+				t.Fatalf("%v: %v", h, err)
+			}
+			return
+		}
+		if c.IfMatch != match || c.IfNoneMatch != none || none != "" && none != "*" {
+			t.Fatalf("%v is %+v", h, c)
+		}
+		if (c.IfSize == nil) != (size == "") || c.IfSize != nil && *c.IfSize < 0 {
+			t.Fatalf("a size of %q is %v", size, c.IfSize)
+		}
+		// A condition that was sent counts: with none of it met, nothing is deleted.
+		info := &object.Info{ETag: "0123456789abcdef0123456789abcdef", Size: -1, Modified: time.Unix(1_800_000_000, 0)}
+		if c.CheckWrite(info) == nil && (size != "" || at != "" && !c.IfLastModified.Equal(info.Modified)) {
+			t.Fatalf("%v is met by %+v", h, info)
 		}
 	})
 }

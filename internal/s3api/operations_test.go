@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/corpus"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
@@ -191,6 +192,14 @@ func FuzzRoute(f *testing.F) {
 	f.Add("GET", "/data", "list-type=2&prefix=a%2Fb", false)
 	f.Add("POST", "/data", "delete", false)
 	f.Add("PUT", "/", "x-id=PutObject&tagging", false)
+	for _, m := range corpus.Seeds(f) {
+		r, err := m.Request()
+		if err != nil {
+			f.Fatal(err)
+		}
+		path, query := m.Target()
+		f.Add(r.Method, path, query, r.Header.Get("X-Amz-Copy-Source") != "")
+	}
 	s := &Server{domain: "s3.test"}
 	f.Fuzz(func(t *testing.T, method, path, query string, copies bool) {
 		params, err := sigv4.ParseQuery(query)

@@ -68,12 +68,10 @@ func passSetting(rq *request) error {
 		return err
 	}
 	defer resp.Body.Close()
-	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxRelayedDocument+1))
+	doc, err := readAnswer(resp.Body)
 	switch {
 	case err != nil:
 		return err
-	case len(doc) > maxRelayedDocument:
-		return errStrange
 	case isList(doc):
 		return unknownSetting(rq)
 	}
@@ -104,11 +102,11 @@ func changeSetting(rq *request) error {
 	if err != nil {
 		return err
 	}
-	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxRelayedDocument))
+	doc, err := readAnswer(resp.Body)
 	resp.Body.Close()
 	switch {
 	case err != nil:
-		return err
+		return unavailable(codeUnavailable, "The object store did not answer as it should when it was asked for the setting; nothing was done. Send it again.", err)
 	case isList(doc):
 		return unknownSetting(rq)
 	}
@@ -260,7 +258,7 @@ func (rq *request) relay(resp *upstream.Response) error {
 		}
 	}
 	if rq.op.renames {
-		doc, err := io.ReadAll(io.LimitReader(resp.Body, maxRelayedDocument))
+		doc, err := readAnswer(resp.Body)
 		if err != nil {
 			return err
 		}
@@ -286,6 +284,18 @@ func (rq *request) relay(resp *upstream.Response) error {
 
 // maxRelayedDocument bounds a document of the store that is read whole.
 const maxRelayedDocument = 16 << 20
+
+// readAnswer reads a document of the store. That it breaks off is [errStrange].
+func readAnswer(body io.Reader) ([]byte, error) {
+	doc, err := io.ReadAll(io.LimitReader(body, maxRelayedDocument+1))
+	switch {
+	case err != nil:
+		return nil, errors.Join(errStrange, err)
+	case len(doc) > maxRelayedDocument:
+		return nil, errStrange
+	}
+	return doc, nil
+}
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 
@@ -314,7 +324,7 @@ func passListing(rq *request) error {
 		return err
 	}
 	defer resp.Body.Close()
-	doc, err := io.ReadAll(io.LimitReader(resp.Body, maxRelayedDocument))
+	doc, err := readAnswer(resp.Body)
 	if err != nil {
 		return err
 	}

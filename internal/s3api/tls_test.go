@@ -277,6 +277,51 @@ func TestStoreAnswers(t *testing.T) {
 	}
 }
 
+// A document of the store that is none, or that breaks off, is the store's failure and
+// not ours; of a change that it answered so it is not known whether it took effect.
+func TestStoreAnswersNonsense(t *testing.T) {
+	t.Parallel()
+	var s seen
+	b := newBench(t, newStore(t, s.wrap, "data"), nil)
+	for name, answer := range map[string]func(http.ResponseWriter){
+		"no XML":    func(w http.ResponseWriter) { _, _ = io.WriteString(w, "hello") },
+		"empty":     func(w http.ResponseWriter) { w.WriteHeader(http.StatusOK) },
+		"not ended": func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<ListVersionsResult><Name>data</Name>") },
+		"cut": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "<ListVersionsResult>")
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		s.set(func(w http.ResponseWriter, r *http.Request) bool {
+			_, _ = io.Copy(io.Discard, r.Body)
+			answer(w)
+			return true
+		})
+		for _, c := range []struct {
+			call
+			want string
+		}{
+			{call{method: "GET", target: "/"}, "503 ServiceUnavailable"},
+			{call{method: "GET", target: "/data?versions"}, "503 ServiceUnavailable"},
+			{call{method: "GET", target: "/data?uploads"}, "503 ServiceUnavailable"},
+			{call{method: "GET", target: "/data/k?uploadId=x"}, "503 ServiceUnavailable"},
+			{call{method: "POST", target: "/data/k?uploads"}, "504 OutcomeUnknown"},
+			{call{method: "POST", target: "/data/k?uploadId=x", body: "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>"}, "504 OutcomeUnknown"},
+			{call{method: "POST", target: "/data?delete", body: "<Delete><Object><Key>k</Key></Object></Delete>"}, "504 OutcomeUnknown"},
+		} {
+			got := b.call(t, c.call)
+			if have := fmt.Sprintf("%d %s", got.status, got.code()); have != c.want && (name != "empty" || got.status != 200 || got.body != "") {
+				t.Errorf("%s, %s %s: %s, want %s", name, c.method, c.target, have, c.want)
+			}
+		}
+		got := b.call(t, call{method: "GET", target: "/data?versioning"})
+		if got.status == http.StatusInternalServerError || name == "cut" && got.status != http.StatusServiceUnavailable {
+			t.Errorf("%s, a setting: %d %s", name, got.status, got.code())
+		}
+	}
+}
+
 // A store that answers before it has the body leaves a Read of it running; the
 // record must not race with that.
 func TestStoreAnswersEarly(t *testing.T) {

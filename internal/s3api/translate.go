@@ -80,7 +80,7 @@ func (rq *request) translate(doc []byte) ([]byte, error) {
 			text.Reset()
 		}
 	}
-	if depth != 0 {
+	if depth != 0 || child == "" && name == "" && len(bytes.TrimSpace(doc)) > 0 {
 		return nil, errStrange
 	}
 	out.Write(doc[copied:])

@@ -34,7 +34,7 @@ type name struct {
 }
 
 func (n names) fresh(s fence.Scope, epoch int64, attempt uuid.UUID) name {
-	return name{epoch, attempt, fmt.Sprintf("%s%010d/%s", n.scopePrefix(s), epoch, attempt)}
+	return name{epoch, attempt, n.scopePrefix(s) + nameOf(epoch, attempt)}
 }
 
 // parse reads a physical key below a scope's prefix; ok is false for anything
@@ -56,8 +56,15 @@ func parseName(prefix, key string) (nm name, ok bool) {
 	if err != nil {
 		return name{}, false
 	}
+	// Both numbers have other spellings, which fresh does not use.
+	if rest != nameOf(e, attempt) {
+		return name{}, false
+	}
 	return name{e, attempt, key}, true
 }
+
+// nameOf is a physical key below its scope's prefix.
+func nameOf(epoch int64, attempt uuid.UUID) string { return fmt.Sprintf("%010d/%s", epoch, attempt) }
 
 // attemptOf reads the attempt id at the end of a physical key.
 func attemptOf(key string) (uuid.UUID, bool) {

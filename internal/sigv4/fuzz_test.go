@@ -12,6 +12,8 @@ import (
 
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/s3fence/s3fence/internal/corpus"
 )
 
 // FuzzVerify signs a request of arbitrary parts, demands that it verifies, changes
@@ -129,6 +131,11 @@ func FuzzChunks(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("a"), 300), uint16(64), []byte("5;chunk-signature=0\r\n"))
 	f.Add([]byte("x"), uint16(7), []byte("1\r\nx\r\n0\r\nx-amz-checksum-crc32:jc8d6w==\r\n\r\n"))
 	f.Add([]byte("x"), uint16(7), []byte("1\r\nx\r\n0\r\nx-amz-checksum-crc32:jNx2sw==\n\r\n\r\n"))
+	for _, m := range corpus.Seeds(f) {
+		if bytes.Contains(m.Raw, []byte("STREAMING-")) {
+			f.Add([]byte("x"), uint16(7), m.Body())
+		}
+	}
 	f.Fuzz(func(t *testing.T, body []byte, size uint16, junk []byte) {
 		if len(body) > 200_000 || size == 0 {
 			return
@@ -207,6 +214,10 @@ func (c *counter) Read(p []byte) (int, error) {
 func FuzzParseQuery(f *testing.F) {
 	for _, s := range []string{"", "a=b", "a=b&a=c", "a;b=c", "%41=%2b+", "%", "%zz", "&&=&=x", "a=b=c", strings.Repeat("a&", 1001)} {
 		f.Add(s)
+	}
+	for _, m := range corpus.Seeds(f) {
+		_, query := m.Target()
+		f.Add(query)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
 		params, err := ParseQuery(raw)
