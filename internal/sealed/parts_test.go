@@ -473,3 +473,20 @@ func TestCompleteOvertakenByItsFirstTry(t *testing.T) { // F7
 	require.Equal(t, first.ETag, second.ETag)
 	require.Equal(t, first.Checksums, second.Checksums)
 }
+
+// What is read of an upload is bounded by the list, not by how often its parts were
+// sent again.
+func TestPartsSentAgain(t *testing.T) {
+	t.Parallel()
+	m := newMultipart(t)
+	u := m.create("", "")
+	var last guarded.PartInfo
+	for i := range 50 {
+		last = m.mustSend(u, 1, fmt.Append(nil, i), "")
+	}
+	up, err := m.find(t.Context(), &u)
+	require.NoError(t, err)
+	found, err := m.recorded(t.Context(), up, []guarded.PartInfo{last})
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+}
