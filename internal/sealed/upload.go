@@ -515,7 +515,7 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 		return "", fmt.Errorf("%w: the completed upload has %d bytes instead of %d", guarded.ErrStore, head.Size, size)
 	}
 	want, ok := multipartETag(parts)
-	if cerr != nil && upstream.HasCode(cerr, "NoSuchUpload") && !(ok && sameDigest(head.ETag, want)) && (!ok || upstream.Encrypted(head.Header)) {
+	if cerr != nil && upstream.HasCode(cerr, "NoSuchUpload") && (!ok || !sameDigest(head.ETag, want) && upstream.Encrypted(head.Header)) {
 		return "", errJoined
 	}
 	if ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !upstream.Encrypted(head.Header) {
