@@ -29,14 +29,18 @@ func (s *Store) KeepPart(ctx context.Context, p state.UploadPart) error {
 }
 
 // UploadParts returns recorded parts of an upload; see [state.State].
-func (s *Store) UploadParts(ctx context.Context, upload string, from, to int) ([]state.UploadPart, error) {
+func (s *Store) UploadParts(ctx context.Context, upload string, names []state.PartName) ([]state.UploadPart, error) {
 	if err := s.enter(ctx, Reading); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
+	wanted := make(map[state.PartName]bool, len(names))
+	for _, n := range names {
+		wanted[state.PartName{Number: n.Number, ETag: strings.ToLower(n.ETag)}] = true
+	}
 	var list []state.UploadPart
-	for name, p := range s.parts[upload] {
-		if from <= name.number && name.number <= to {
+	for _, p := range s.parts[upload] {
+		if wanted[state.PartName{Number: p.Number, ETag: strings.ToLower(p.ETag)}] {
 			list = append(list, p)
 		}
 	}

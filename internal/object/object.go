@@ -60,6 +60,9 @@ type Info struct {
 	Size int64
 	// ETag has no quotes.
 	ETag string
+	// Opaque says that the ETag is no digest of the bytes, whatever it looks like:
+	// their store encrypts them. Known only where the bytes are read, never kept.
+	Opaque bool
 	// Modified is when the write was committed.
 	Modified time.Time
 	Attributes

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -19,8 +20,10 @@ SELECT $1, $2, $3, $4, $5, $6 WHERE EXISTS (SELECT FROM uploads WHERE id = $1 AN
 ON CONFLICT (upload, number, etag) DO UPDATE SET size = excluded.size, algorithm = excluded.algorithm, checksum = excluded.checksum
 RETURNING 1`
 	listUploadParts = `
-SELECT number, etag, size, algorithm, checksum FROM upload_parts
- WHERE upload = $1 AND number BETWEEN $2 AND $3 ORDER BY number, etag`
+SELECT p.number, p.etag, p.size, p.algorithm, p.checksum FROM upload_parts p
+  JOIN (SELECT DISTINCT number, lower(etag) AS etag FROM unnest($2::integer[], $3::text[]) AS q (number, etag)) q
+    ON p.number = q.number AND lower(p.etag) = q.etag
+ WHERE p.upload = $1 ORDER BY p.number, p.etag`
 	dropUploadParts = `DELETE FROM upload_parts WHERE upload = ANY ($1::text[])`
 
 	putObjectParts = `
@@ -69,14 +72,18 @@ func (db *DB) KeepPart(ctx context.Context, p state.UploadPart) error {
 }
 
 // UploadParts returns recorded parts of an upload; see [state.State].
-func (db *DB) UploadParts(ctx context.Context, upload string, from, to int) ([]state.UploadPart, error) {
+func (db *DB) UploadParts(ctx context.Context, upload string, names []state.PartName) ([]state.UploadPart, error) {
+	numbers, etags := make([]int32, len(names)), make([]string, len(names))
+	for i, n := range names {
+		numbers[i], etags[i] = int32(n.Number), strings.ToValidUTF8(strings.ReplaceAll(n.ETag, "\x00", ""), "")
+	}
 	var list []state.UploadPart
 	err := db.one(ctx, func() { list = nil }, func(rows pgx.Rows) error {
 		p := state.UploadPart{Upload: upload}
 		err := rows.Scan(&p.Number, &p.ETag, &p.Size, &p.Algorithm, &p.Checksum)
 		list = append(list, p)
 		return err
-	}, listUploadParts, upload, from, to)
+	}, listUploadParts, upload, numbers, etags)
 	return list, err
 }
 

@@ -127,9 +127,13 @@ func (rq *request) openSealed(src *source, client *upstream.Client, rng *guarded
 		if err != nil {
 			return nil, readFailed(err)
 		}
+		info.Opaque = upstream.Encrypted(got.Header)
 		o := &opened{info: info, body: got.Body, size: got.Size, tags: func(context.Context) ([]object.Tag, error) { return info.Tags, nil }}
-		if rng == nil && !upstream.Encrypted(got.Header) {
+		if rng == nil && !info.Opaque {
 			o.digest = digestOf(info.ETag)
+		}
+		if rng == nil {
+			o.body = held(got.Body, &info) // what came in parts has a checksum at most
 		}
 		if rng == nil && got.Size != info.Size {
 			got.Body.Close()
@@ -206,6 +210,18 @@ func (w *watched) Read(p []byte) (int, error) {
 	return 0, w.failed
 }
 
+// arrivedAs compares what the store says it has of the bytes since the hash began with
+// what was sent. Nobody sees a part yet, so nothing is done; see [request.asSent] for
+// what says nothing.
+func (w *watched) arrivedAs(etag string, h http.Header) error {
+	sum, got := w.hash.Sum(nil), digestOf(etag)
+	if got == nil || bytes.Equal(got, sum) || upstream.Encrypted(h) {
+		return nil
+	}
+	return unavailable(codeUnavailable, "The object store has other bytes than were sent to it; nothing was done. Send it again.",
+		fmt.Errorf("%w: it stored bytes with the digest %x instead of %x", guarded.ErrStore, got, sum))
+}
+
 // copyBetween copies from one store to a place outside of every guard in another.
 func (rq *request) copyBetween(src *source, from string, client, to *upstream.Client, q *upstream.Request) error {
 	part := rq.op.name == "UploadPartCopy"
@@ -230,7 +246,11 @@ func (rq *request) copyBetween(src *source, from string, client, to *upstream.Cl
 	var etag string
 	err = rq.mutate(func(ctx context.Context) (err error) {
 		switch {
-		case part, o.digest != nil:
+		case part:
+			if etag, err = rq.putCopy(ctx, to, q, body, o.size, o.digest); err == nil {
+				err = body.arrivedAs(etag, rq.w.Header())
+			}
+		case o.digest != nil:
 			etag, err = rq.putCopy(ctx, to, q, body, o.size, o.digest)
 		case o.size <= rq.s.limits.Spool:
 			etag, err = rq.putSpooled(ctx, to, q, body, o.size)
@@ -359,7 +379,13 @@ func (rq *request) putSpooled(ctx context.Context, to *upstream.Client, q *upstr
 // putPieces sends a copy in parts, of which nothing is seen before they are joined.
 func putPieces(ctx context.Context, to *upstream.Client, q *upstream.Request, body *watched, size int64) (etag string, err error) {
 	h := q.Header.Clone()
-	conditions := http.Header{}
+	// A key of the client's goes with every part (S3 API Reference, UploadPart).
+	conditions, key := http.Header{}, http.Header{}
+	for name, v := range h {
+		if strings.HasPrefix(name, "X-Amz-Server-Side-Encryption-Customer-") {
+			key[name] = v
+		}
+	}
 	for _, name := range []string{"If-Match", "If-None-Match"} {
 		if v := h[name]; len(v) > 0 {
 			conditions[name] = v
@@ -385,8 +411,12 @@ func putPieces(ctx context.Context, to *upstream.Client, q *upstream.Request, bo
 		if at+n == size {
 			piece = body // to its end, which is checked
 		}
-		got, err := to.UploadPart(ctx, q.Bucket, q.Key, id, len(parts)+1, piece, n, upstream.PutOptions{})
+		body.hash.Reset()
+		got, err := to.UploadPart(ctx, q.Bucket, q.Key, id, len(parts)+1, piece, n, upstream.PutOptions{Header: key})
 		if err != nil {
+			return "", err
+		}
+		if err := body.arrivedAs(got.ETag, got.Header); err != nil {
 			return "", err
 		}
 		parts = append(parts, upstream.Part{Number: len(parts) + 1, ETag: got.ETag, Size: n})

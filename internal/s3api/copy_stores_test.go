@@ -238,9 +238,31 @@ func TestCopiesBetweenStores(t *testing.T) {
 		}
 	}
 
+	// What has no digest but a checksum of all its bytes is held against that.
+	summed := aws.String("jobs/a/summed")
+	up, err := c.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: aws.String("data"), Key: summed, ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := c.UploadPart(ctx, &s3.UploadPartInput{Bucket: aws.String("data"), Key: summed, UploadId: up.UploadId, PartNumber: aws.Int32(1), Body: bytes.NewReader(small), ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{Bucket: aws.String("data"), Key: summed, UploadId: up.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: sent.ETag}}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"flip", ""} {
+		near.set(how)
+		_, err := plain.CopyObject(ctx, &s3.CopyObjectInput{Bucket: aws.String("plain"), Key: aws.String("summed"), CopySource: aws.String("data/jobs/a/summed")})
+		if (err == nil) != (how == "") {
+			t.Errorf("damaged by %q: %v", how, err)
+		}
+	}
+
 	// The source needs its own right, and a token for it that is stale is refused.
 	reader := b.sdk(t, readerKey, "")
-	_, err := reader.CopyObject(ctx, &s3.CopyObjectInput{Bucket: aws.String("plain"), Key: aws.String("x"), CopySource: aws.String("far/one")})
+	_, err = reader.CopyObject(ctx, &s3.CopyObjectInput{Bucket: aws.String("plain"), Key: aws.String("x"), CopySource: aws.String("far/one")})
 	wantCode(t, err, "AccessDenied")
 	_, err = plain.CopyObject(ctx, &s3.CopyObjectInput{Bucket: aws.String("plain"), Key: aws.String("x"), CopySource: aws.String("far/absent")})
 	wantCode(t, err, "NoSuchKey")

@@ -31,7 +31,8 @@ type heldBody struct {
 
 // held lets the body of an object be compared with what its row says of it: with
 // one of its checksums over the whole, the cheapest first, or in a small object
-// of one piece with the MD5 that its ETag is. Where neither is known the body is
+// of one piece with the MD5 that its ETag is, unless its store encrypts: a copy has
+// the ETag that such a store made up. Where neither is known the body is
 // returned as it is; its length is checked by package upstream.
 func held(body io.ReadCloser, info *object.Info) io.ReadCloser {
 	if info.Size == 0 {
@@ -46,7 +47,7 @@ func held(body io.ReadCloser, info *object.Info) io.ReadCloser {
 			}
 		}
 	}
-	if sum := digestOf(info.ETag); sum != nil && info.Size <= maxHashed {
+	if sum := digestOf(info.ETag); sum != nil && info.Size <= maxHashed && !info.Opaque {
 		b.algorithm, b.hash, b.want = sigv4.MD5, sigv4.MD5.New(), sum
 		return b
 	}

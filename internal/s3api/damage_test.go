@@ -46,6 +46,7 @@ func TestHeldBody(t *testing.T) {
 		"sha1": {of(sigv4.SHA1, "FULL_OBJECT"), true}, "sha256": {of(sigv4.SHA256, "FULL_OBJECT"), true},
 		"a checksum of checksums": {of(sigv4.SHA256, "COMPOSITE"), false}, "an ETag of parts": {object.Info{Size: int64(len(content)), ETag: etag + "-2"}, false},
 		"a large one with an MD5": {large, false}, "an empty one": {object.Info{ETag: etag}, false},
+		"an ETag of a store that encrypts": {object.Info{Size: int64(len(content)), ETag: etag, Opaque: true}, false},
 	} {
 		for _, at := range []int{-1, 0, len(content) / 2, len(content) - 1} {
 			for how, reader := range map[string]func(io.Reader) io.Reader{"": func(r io.Reader) io.Reader { return r }, "half": iotest.HalfReader, "with EOF": iotest.DataErrReader} {

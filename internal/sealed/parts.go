@@ -25,7 +25,11 @@ func (s *Store) recorded(ctx context.Context, up *state.Upload, list []guarded.P
 	if len(list) == 0 {
 		return found, nil
 	}
-	rows, err := s.state.UploadParts(ctx, up.ID, list[0].Number, list[len(list)-1].Number)
+	names := make([]state.PartName, len(list))
+	for i, p := range list {
+		names[i] = state.PartName{Number: p.Number, ETag: p.ETag}
+	}
+	rows, err := s.state.UploadParts(ctx, up.ID, names)
 	if err != nil {
 		return nil, err
 	}

@@ -249,7 +249,9 @@ func (s *Store) Get(ctx context.Context, op guarded.Op, ref object.Ref, choose g
 			got.Body.Close()
 			return object.Info{}, nil, fmt.Errorf("%w: reading %s: got %d bytes (status %d) instead of %d", guarded.ErrStore, o.Physical, got.Size, got.Status, want)
 		}
-		return o.Info, got.Body, nil
+		info := o.Info
+		info.Opaque = upstream.Encrypted(got.Header)
+		return info, got.Body, nil
 	}
 	return object.Info{}, nil, fmt.Errorf("%w: %s is replaced faster than it can be opened", state.ErrBusy, ref)
 }

@@ -25,7 +25,7 @@ type State interface {
 	ListUploads(ctx context.Context, r state.Range, afterID string, limit int) ([]state.Upload, error)
 	ListScopes(ctx context.Context, prefix, after string, limit int) ([]state.Scope, time.Time, error)
 	KeepPart(ctx context.Context, p state.UploadPart) error
-	UploadParts(ctx context.Context, upload string, from, to int) ([]state.UploadPart, error)
+	UploadParts(ctx context.Context, upload string, names []state.PartName) ([]state.UploadPart, error)
 	ObjectParts(ctx context.Context, attempt uuid.UUID, skip, limit int) ([]object.Part, error)
 	ListGarbage(ctx context.Context, bucket string, before time.Time, limit int) ([]state.Garbage, error)
 	Maintain(ctx context.Context, keep time.Duration) error

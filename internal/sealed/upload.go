@@ -366,6 +366,11 @@ func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket st
 	pause.At(pause.BeforeUpload)
 	st, kind, err := s.join(ctx, client, bucket, up, c)
 	if err != nil {
+		// Perhaps because the client's first try took effect just now, and what was
+		// recorded of the parts went with it.
+		if now, ferr := s.find(ctx, &c.UploadRef); ferr == nil && now.Completed {
+			return replayComplete(now, c, digest)
+		}
 		return object.Info{}, err
 	}
 	pause.At(pause.AfterUpload)
@@ -509,11 +514,19 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 	case head.Size != size:
 		return "", fmt.Errorf("%w: the completed upload has %d bytes instead of %d", guarded.ErrStore, head.Size, size)
 	}
-	if want, ok := multipartETag(parts); ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !upstream.Encrypted(head.Header) {
+	want, ok := multipartETag(parts)
+	if cerr != nil && upstream.HasCode(cerr, "NoSuchUpload") && (!ok || !sameDigest(head.ETag, want) && upstream.Encrypted(head.Header)) {
+		return "", errJoined
+	}
+	if ok && strings.Contains(head.ETag, "-") && !sameDigest(head.ETag, want) && !upstream.Encrypted(head.Header) {
 		return "", fmt.Errorf("%w: the completed upload has the ETag %s instead of %s", guarded.ErrStore, head.ETag, want)
 	}
 	return head.ETag, nil
 }
+
+// errJoined: another Complete has joined the upload, and the ETags of this store do
+// not tell of which parts. It may be about to commit.
+var errJoined = fmt.Errorf("%w: the upload was completed by another request", object.ErrConflict)
 
 // joined accepts an upload that the store no longer knows because it was
 // completed before, if the object is the one that the list describes.
@@ -523,16 +536,16 @@ func (s *Store) joined(ctx context.Context, client *upstream.Client, bucket stri
 		parts[i] = upstream.Part{Number: p.Number, ETag: p.ETag}
 	}
 	want, ok := multipartETag(parts)
-	if !ok {
-		return stored{}, object.ErrNoSuchUpload
-	}
 	head, err := client.HeadObject(ctx, bucket, nm.Key, nil)
 	switch {
 	case upstream.NotFound(err):
 		return stored{}, object.ErrNoSuchUpload
 	case err != nil:
 		return stored{}, storeError("looking for the completed upload", err)
-	case !sameDigest(head.ETag, want):
+	case ok && sameDigest(head.ETag, want):
+	case !ok || upstream.Encrypted(head.Header):
+		return stored{}, errJoined
+	default:
 		return stored{}, object.ErrNoSuchUpload
 	}
 	return stored{name: nm, etag: head.ETag, size: head.Size}, nil

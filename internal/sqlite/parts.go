@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -62,12 +63,23 @@ func (s *Store) KeepPart(ctx context.Context, p state.UploadPart) error {
 }
 
 // UploadParts returns recorded parts of an upload; see [state.State].
-func (s *Store) UploadParts(ctx context.Context, upload string, from, to int) (list []state.UploadPart, err error) {
+func (s *Store) UploadParts(ctx context.Context, upload string, names []state.PartName) (list []state.UploadPart, err error) {
+	wanted := make(map[state.PartName]bool, len(names))
+	from, to := 0, 0
+	for i, n := range names {
+		if i == 0 {
+			from = n.Number
+		}
+		from, to = min(from, n.Number), max(to, n.Number)
+		wanted[state.PartName{Number: n.Number, ETag: strings.ToLower(n.ETag)}] = true
+	}
 	err = s.reading(ctx, false, func(c *session) error {
 		return c.each(uploadPartsSQL, []any{upload, from, to}, func(scan func(...any) error) error {
 			p := state.UploadPart{Upload: upload}
 			err := scan(&p.Number, &p.ETag, &p.Size, &p.Algorithm, &p.Checksum)
-			list = append(list, p)
+			if wanted[state.PartName{Number: p.Number, ETag: strings.ToLower(p.ETag)}] {
+				list = append(list, p)
+			}
 			return err
 		})
 	})

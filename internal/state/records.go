@@ -89,6 +89,13 @@ type UploadPart struct {
 	Algorithm, Checksum string
 }
 
+// PartName is what a part of an upload is asked for by. The ETag's case is of no
+// account.
+type PartName struct {
+	Number int
+	ETag   string
+}
+
 // ObjectParts are the parts of the object whose bytes have an attempt's name.
 type ObjectParts struct {
 	Attempt uuid.UUID

@@ -259,9 +259,9 @@ type State interface {
 	// object.ErrNoSuchUpload where there is no open upload. Repeating it does no
 	// harm.
 	KeepPart(ctx context.Context, p UploadPart) error
-	// UploadParts returns the recorded parts of an upload from one number to
-	// another, both included, by number.
-	UploadParts(ctx context.Context, upload string, from, to int) ([]UploadPart, error)
+	// UploadParts returns those of the named parts of an upload that are recorded, by
+	// number: how often a number was sent again is of no account, nor what it costs.
+	UploadParts(ctx context.Context, upload string, names []PartName) ([]UploadPart, error)
 	// ObjectParts returns up to limit parts of the object with an attempt, in order,
 	// behind the first so many: none where nothing is recorded, or where the object
 	// has been dropped or replaced since.

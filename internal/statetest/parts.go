@@ -28,8 +28,9 @@ func testParts(t *testing.T, s Subject) {
 		write(t, st, one(sc, u.Key), state.Changes{PutUploads: []state.Upload{u}})
 		return u
 	}
-	uploadParts := func(t *testing.T, id string, from, to int) []state.UploadPart {
-		list, err := st.UploadParts(t.Context(), id, from, to)
+	name := func(p state.UploadPart) state.PartName { return state.PartName{Number: p.Number, ETag: p.ETag} }
+	uploadParts := func(t *testing.T, id string, names ...state.PartName) []state.UploadPart {
+		list, err := st.UploadParts(t.Context(), id, names)
 		require.NoError(t, err)
 		return list
 	}
@@ -47,13 +48,14 @@ func testParts(t *testing.T, s Subject) {
 		for _, p := range []state.UploadPart{last, p, twin, p} {
 			require.NoError(t, st.KeepPart(t.Context(), p))
 		}
-		require.Equal(t, []state.UploadPart{twin, p, last}, uploadParts(t, u.ID, 1, 10000))
-		require.Equal(t, []state.UploadPart{twin, p}, uploadParts(t, u.ID, 7, 9999))
-		require.Empty(t, uploadParts(t, u.ID, 8, 9999))
-		require.Empty(t, uploadParts(t, "none", 1, 10000))
+		require.Equal(t, []state.UploadPart{twin, p, last}, uploadParts(t, u.ID, name(last), name(twin), name(p)))
+		require.Equal(t, []state.UploadPart{p}, uploadParts(t, u.ID, state.PartName{Number: 7, ETag: "B"}, name(p)))
+		require.Empty(t, uploadParts(t, u.ID, state.PartName{Number: 8, ETag: "b"}, state.PartName{Number: 7, ETag: "z"}))
+		require.Empty(t, uploadParts(t, "none", name(p)))
+		require.Empty(t, uploadParts(t, u.ID))
 		p.Size, p.Algorithm, p.Checksum = 5, "", ""
 		require.NoError(t, st.KeepPart(t.Context(), p))
-		require.Equal(t, []state.UploadPart{twin, p}, uploadParts(t, u.ID, 7, 7))
+		require.Equal(t, []state.UploadPart{twin, p}, uploadParts(t, u.ID, name(p), name(twin)))
 	})
 	t.Run("parts go with their upload, and none is kept without one", func(t *testing.T) {
 		t.Parallel()
@@ -65,12 +67,12 @@ func testParts(t *testing.T, s Subject) {
 		require.ErrorIs(t, st.KeepPart(t.Context(), p), object.ErrNoSuchUpload)
 		// An upload of the same id finds nothing of the first one's.
 		u = open(t, sc)
-		require.Empty(t, uploadParts(t, u.ID, 1, 10000))
+		require.Empty(t, uploadParts(t, u.ID, name(p)))
 
 		require.NoError(t, st.KeepPart(t.Context(), p))
 		u.Completed = true
 		write(t, st, one(sc, u.Key), state.Changes{PutUploads: []state.Upload{u}})
-		require.Empty(t, uploadParts(t, u.ID, 1, 10000))
+		require.Empty(t, uploadParts(t, u.ID, name(p)))
 		require.ErrorIs(t, st.KeepPart(t.Context(), p), object.ErrNoSuchUpload)
 		if s.Advance != nil {
 			s.Advance(t, 48*time.Hour)
@@ -137,7 +139,11 @@ func testParts(t *testing.T, s Subject) {
 			})
 		}
 		wg.Wait()
-		require.Len(t, uploadParts(t, u.ID, 1, 10000), 40)
+		var all []state.PartName
+		for n := range 40 {
+			all = append(all, state.PartName{Number: n + 1, ETag: fmt.Sprint(n + 1)})
+		}
+		require.Len(t, uploadParts(t, u.ID, all...), 40)
 		o := full(sc, "k", 3)
 		o.Parts, o.Attempt = 10000, u.Attempt
 		u.Completed = true
@@ -146,7 +152,7 @@ func testParts(t *testing.T, s Subject) {
 			PutParts: []state.ObjectParts{{Attempt: o.Attempt, Parts: partsOf(o.Parts)}},
 		})
 		require.Equal(t, partsOf(o.Parts)[9990:], parts(t, o.Attempt, 9990, 100))
-		require.Empty(t, uploadParts(t, u.ID, 1, 10000))
+		require.Empty(t, uploadParts(t, u.ID, all...))
 	})
 }
 
