@@ -31,14 +31,16 @@ refused(422, "IdempotencyKeyReused", once.put_object, Bucket=bucket, Key=prefix 
 refused(422, "IdempotencyKeyReused", once.delete_object, Bucket=bucket, Key=prefix + "invoice")
 assert once.get_object(Bucket=bucket, Key=prefix + "invoice")["Body"].read() == b"17"
 
-# A file in parts may have one key for all of its requests. Begun again it is the
-# upload that is completed already, which takes no parts any more.
+# A file in parts may have one key for all of its requests. Begun again, with the
+# checksum that boto3 asks for, it is the upload that is completed already, which takes
+# no parts any more; with another checksum it is another request.
 upload = under("upload 4")
 body = b"0123456789abcdef" * (1 << 20)
 upload.upload_fileobj(io.BytesIO(body), bucket, prefix + "upload")
 assert upload.head_object(Bucket=bucket, Key=prefix + "upload")["ContentLength"] == len(body)
-id = upload.create_multipart_upload(Bucket=bucket, Key=prefix + "upload")["UploadId"]
+id = upload.create_multipart_upload(Bucket=bucket, Key=prefix + "upload", ChecksumAlgorithm="CRC32")["UploadId"]
 refused(404, "NoSuchUpload", upload.upload_part, Bucket=bucket, Key=prefix + "upload", UploadId=id, PartNumber=1, Body=b"x")
+refused(422, "IdempotencyKeyReused", upload.create_multipart_upload, Bucket=bucket, Key=prefix + "upload")
 
 gone = under("clean-up")
 objects = {"Objects": [{"Key": prefix + "invoice"}, {"Key": prefix + "none"}]}
