@@ -53,13 +53,20 @@ func (t *Tarry) Wait(r *http.Request) {
 	if d == 0 {
 		return
 	}
-	conn := connOf(r)
-	conn.waits()
+	defer Unverified(r)()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-r.Context().Done():
 	case <-timer.C:
 	}
-	conn.works()
+}
+
+// Unverified lets the connection of r count as one without a request, which makes
+// room for others, until the function that it returns is called: while something is
+// waited for of a client that nobody vouches for.
+func Unverified(r *http.Request) (over func()) {
+	conn := connOf(r)
+	conn.waits()
+	return conn.works
 }
