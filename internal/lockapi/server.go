@@ -91,7 +91,8 @@ type Options struct {
 	// the answer waits for it.
 	Stranger func(*http.Request)
 	// Unverified, where set, is called before the body of a call is read whose signature
-	// cannot be verified without it; what it returns, once that is done.
+	// cannot be verified without it, and what it returns, once that is done; and
+	// before a call is answered that needs no signature.
 	Unverified func(*http.Request) (over func())
 	// Logger is told of internal errors; slog.Default() where nil.
 	Logger *slog.Logger
@@ -184,7 +185,12 @@ func (s *server) handle(rt route) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), rt.time)
 		defer cancel()
 		c := &call{Request: r.WithContext(ctx)}
-		if !rt.open {
+		if rt.open {
+			if s.Unverified != nil {
+				// Until its end: the answer need not be taken.
+				s.Unverified(r)
+			}
+		} else {
 			if err := s.admit(c); err != nil {
 				if c.principal == nil {
 					s.wait(r)

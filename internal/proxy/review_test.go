@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,4 +35,31 @@ func TestUnverifiedCallsMakeRoom(t *testing.T) {
 	s.write("GET /data HTTP/1.1\r\nHost: " + host + "\r\n" + signed(t, "GET", host, "/data") + "\r\n")
 	resp, body := s.answer("GET")
 	assert.Equal(t, http.StatusOK, resp.StatusCode, body)
+}
+
+// Answers to strangers that nobody takes keep no place either.
+func TestUntakenAnswersToStrangersMakeRoom(t *testing.T) {
+	t.Parallel()
+	for name, target := range map[string]string{"open call": "/-/v1/", "refused call": "/-/v1/" + strings.Repeat("x", 70), "refused": "/data/" + strings.Repeat("x", 900)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newWorld(t).start(t, "S3FENCE_LIMITS__CONNECTIONS=2", "S3FENCE_LIMITS__CONNECTIONS_PER_ADDRESS=0")
+			host := p.Addr().String()
+			for range 2 {
+				s := p.socket(t)
+				tcp, ok := s.Conn.(*net.TCPConn)
+				require.True(t, ok)
+				require.NoError(t, tcp.SetReadBuffer(4<<10))
+				require.NoError(t, s.SetWriteDeadline(time.Now().Add(2*time.Second)))
+				one := "GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+				for err := error(nil); err == nil; {
+					_, err = io.WriteString(s, strings.Repeat(one, 100))
+				}
+			}
+			s := p.socket(t)
+			s.write("GET /data HTTP/1.1\r\nHost: " + host + "\r\n" + signed(t, "GET", host, "/data") + "\r\n")
+			resp, body := s.answer("GET")
+			assert.Equal(t, http.StatusOK, resp.StatusCode, body)
+		})
+	}
 }
