@@ -216,7 +216,8 @@ func (s *server) handle(rt route) http.Handler {
 // is read first.
 func (s *server) verify(r *http.Request) (*sigv4.Signed, error) {
 	if s.Unverified != nil && r.ContentLength != 0 && len(r.Header["X-Amz-Content-Sha256"]) == 0 {
-		defer s.Unverified(r)()
+		over := s.Unverified(r)
+		defer over()
 	}
 	return s.Verifier.VerifyBuffered(r, maxBody)
 }
