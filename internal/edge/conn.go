@@ -18,6 +18,11 @@ const (
 	writeChunk = 64 << 10
 	// lingerPause is how long a lingering connection waits for the next byte.
 	lingerPause = time.Second
+	// lookAgain is how many times within the pace's bound a write is tried that waits.
+	// The kernel wakes a writer when a third of the buffer is free, 1.4 MB on Linux:
+	// what a client of 20 kB/s takes more than a minute for. A write that is tried
+	// again takes the room that there is, and so sees the client move.
+	lookAgain = 8
 )
 
 // Conn is a connection of a client, below TLS. Answers on it must make progress, and
@@ -30,7 +35,9 @@ type Conn struct {
 	net.Conn
 	pace   *pace
 	linger time.Duration
-	table  *table
+	// writeBy is the deadline that others set for writes; nil for none.
+	writeBy atomic.Pointer[time.Time]
+	table   *table
 	// over says that there were too many connections when this one came.
 	over bool
 	// expiry ends one that is over.
@@ -45,17 +52,22 @@ type Conn struct {
 	gone         bool
 }
 
-// Write fails with os.ErrDeadlineExceeded where the client takes too little.
+// Write fails with os.ErrDeadlineExceeded where the client takes too little, or where
+// the deadline of [Conn.SetWriteDeadline] passes first.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for {
 		begin := time.Now()
-		if err := c.SetWriteDeadline(begin.Add(c.pace.left())); err != nil {
+		until, last := begin.Add(min(c.pace.left(), c.pace.most/lookAgain)), false
+		if by := c.writeBy.Load(); by != nil && by.Before(until) {
+			until, last = *by, true
+		}
+		if err := c.Conn.SetWriteDeadline(until); err != nil {
 			return n, err
 		}
 		m, err := c.Conn.Write(p[:min(len(p), writeChunk)])
 		n += m
 		c.pace.spend(time.Since(begin), m)
-		if errors.Is(err, os.ErrDeadlineExceeded) && m > 0 && c.pace.left() > 0 {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !last && c.pace.left() > 0 {
 			// Slow, but within its pace.
 			err = nil
 		}
@@ -63,6 +75,23 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 			return n, err
 		}
 	}
+}
+
+// SetWriteDeadline bounds writes beside their pace, as crypto/tls does with a
+// handshake and with its last record. One that is under way may take an eighth of the
+// pace's bound longer.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.writeBy.Store(nil)
+	} else {
+		c.writeBy.Store(&t)
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline is both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // CloseWrite ends the answers; net/http does so before it closes over what was not

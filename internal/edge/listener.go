@@ -113,12 +113,13 @@ func (t *table) admit(c *Conn) bool {
 		t.tell(c, why)
 		return answer
 	}
-	if victim != nil {
-		t.drop(victim)
-	}
+	// Counted before the victim goes, which may be the last of this address.
 	t.conns++
 	a.conns++
 	c.address = a
+	if victim != nil {
+		t.drop(victim)
+	}
 	t.push(c)
 	t.mu.Unlock()
 	if victim != nil {

@@ -33,6 +33,8 @@ func shape(next http.Handler, l Limits) http.Handler {
 		}
 		if status, code, message := malformed(r, l.Headers); message != "" {
 			w.Header().Set("Connection", "close")
+			// Whoever sends the like may not take the answer either.
+			Unverified(r)
 			refuse(w, status, code, message)
 			return
 		}

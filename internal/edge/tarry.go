@@ -18,8 +18,8 @@ const (
 // Tarry delays the refusals of requests that nobody vouches for once there are
 // many of them, so that who sends the next when the last is answered does not get
 // the processors to himself. Requests that are not refused are never delayed,
-// wherever they come from. Meanwhile the connection counts as one that waits, and
-// makes room for others. Safe for concurrent use.
+// wherever they come from. From then on the connection counts as one that waits, and
+// makes room for others, until its next request: also where the answer is not taken. Safe for concurrent use.
 type Tarry struct {
 	mu sync.Mutex
 	// next is when the next refusal is due that is not ahead of its time.
@@ -49,17 +49,24 @@ func (t *Tarry) delay() time.Duration {
 
 // Wait delays the refusal of r.
 func (t *Tarry) Wait(r *http.Request) {
+	Unverified(r)
 	d := t.delay()
 	if d == 0 {
 		return
 	}
-	conn := connOf(r)
-	conn.waits()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-r.Context().Done():
 	case <-timer.C:
 	}
-	conn.works()
+}
+
+// Unverified lets the connection of r count as one without a request, which makes
+// room for others, until the function that it returns is called, or its next request:
+// while something is waited for of a client that nobody vouches for.
+func Unverified(r *http.Request) (over func()) {
+	conn := connOf(r)
+	conn.waits()
+	return conn.works
 }

@@ -78,7 +78,8 @@ type Sessions interface {
 	Issue(who *auth.Principal, sc fence.Scope, g fence.Generation, t fence.Token) (session.Credentials, error)
 }
 
-// Options are what the API stands on; all but Stranger and Logger are required.
+// Options are what the API stands on; all but Stranger, Unverified and
+// Logger are required.
 type Options struct {
 	Verifier   *sigv4.Verifier
 	Principals Principals
@@ -89,6 +90,10 @@ type Options struct {
 	// Stranger, where set, is called before a call is refused that nobody has signed;
 	// the answer waits for it.
 	Stranger func(*http.Request)
+	// Unverified, where set, is called before the body of a call is read whose signature
+	// cannot be verified without it, and what it returns, once that is done; and
+	// before a call is answered that needs no signature.
+	Unverified func(*http.Request) (over func())
 	// Logger is told of internal errors; slog.Default() where nil.
 	Logger *slog.Logger
 }
@@ -180,7 +185,12 @@ func (s *server) handle(rt route) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), rt.time)
 		defer cancel()
 		c := &call{Request: r.WithContext(ctx)}
-		if !rt.open {
+		if rt.open {
+			if s.Unverified != nil {
+				// Until its end: the answer need not be taken.
+				s.Unverified(r)
+			}
+		} else {
 			if err := s.admit(c); err != nil {
 				if c.principal == nil {
 					s.wait(r)
@@ -202,12 +212,22 @@ func (s *server) handle(rt route) http.Handler {
 	})
 }
 
+// verify verifies the signature. Where the header does not say what the body is, it
+// is read first.
+func (s *server) verify(r *http.Request) (*sigv4.Signed, error) {
+	if s.Unverified != nil && r.ContentLength != 0 && len(r.Header["X-Amz-Content-Sha256"]) == 0 {
+		over := s.Unverified(r)
+		defer over()
+	}
+	return s.Verifier.VerifyBuffered(r, maxBody)
+}
+
 // admit verifies the signature and reads the body that it covers.
 func (s *server) admit(c *call) error {
 	if c.ContentLength > maxBody {
 		return fmt.Errorf("%w: %d bytes; at most %d are taken", errTooLarge, c.ContentLength, maxBody)
 	}
-	signed, err := s.Verifier.VerifyBuffered(c.Request, maxBody)
+	signed, err := s.verify(c.Request)
 	if err != nil {
 		return err
 	}

@@ -195,7 +195,8 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	if err != nil {
 		return err
 	}
-	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events, Stranger: tarry.Wait, Logger: p.log})
+	api := lockapi.New(lockapi.Options{Verifier: verifier, Principals: sessions, Sessions: sessions, Locks: service, Guards: p.admin, Events: p.events,
+		Stranger: tarry.Wait, Unverified: edge.Unverified, Logger: p.log})
 	p.server = edge.NewServer(route(c.Domain, api, objects), p.edge(), p.log)
 	// Who waits for a lock, or for events, is told to ask elsewhere, rather than
 	// waited for.
