@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
-	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -55,7 +54,7 @@ func (rq *request) readSource() (*source, error) {
 	for i, piece := range src.pieces {
 		var err error
 		if src.pieces[i], err = sigv4.DecodePath(piece); err != nil {
-			return nil, err
+			return nil, invalid("x-amz-copy-source is not URL-encoded: %v", err)
 		}
 	}
 	var ok bool
@@ -267,12 +266,13 @@ func (rq *request) copyOut(src *source, q *upstream.Request) error {
 		return err
 	}
 	if !replaceMeta {
+		headers := object.CopiedHeaders(info.Headers, h.Get(object.WebsiteRedirect))
 		for name := range h {
 			if strings.HasPrefix(name, metaPrefix) || storedHeaders[name] {
 				delete(h, name)
 			}
 		}
-		for name, v := range info.Headers {
+		for name, v := range headers {
 			h[name] = []string{v}
 		}
 		for name, v := range info.Meta {
@@ -313,8 +313,8 @@ func copyObject(rq *request) error {
 		return err
 	}
 	c.Checksum = strings.ToUpper(first(rq.r.Header["X-Amz-Checksum-Algorithm"]))
-	if c.Checksum != "" && !checksum.Kept(c.Checksum) {
-		return notImplemented("the checksum algorithm %q is not kept with objects; use one of %s", shorten(c.Checksum), strings.Join(checksumNames, ", "))
+	if err := keeps(c.Checksum); err != nil {
+		return err
 	}
 	if src.Ref == c.Ref && !c.ReplaceMeta && !c.ReplaceTags && len(c.Store) == 0 && c.Attributes.Headers["X-Amz-Website-Redirect-Location"] == "" {
 		return fail(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")

@@ -129,6 +129,7 @@ func TestPlusInACopySource(t *testing.T) {
 		{testKey, "data/a%20b/k", "/data/copy", ""},
 		{testKey, "data/a%2Bb/k", "/data/copy", ""},
 		{testKey, "data/in+s", "/data/copy", ""},
+		{testKey, "data/in+%zz", "/data/copy", "InvalidArgument"},
 		{"AKSPACE", "data/in+s", "/data/copy", "InvalidArgument"},
 		{"AKSPACE", "data/in%20s", "/data/copy", ""},
 		{"AKSPACE", "data/in%2Bs", "/data/copy", "AccessDenied"},
