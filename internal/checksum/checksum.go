@@ -30,6 +30,15 @@ var kept = []sigv4.Algorithm{sigv4.CRC32, sigv4.CRC32C, sigv4.CRC64NVME, sigv4.S
 // Kept reports whether objects keep checksums of an algorithm.
 func Kept(algorithm string) bool { return slices.Contains(kept, sigv4.Algorithm(algorithm)) }
 
+// KeptNames are the algorithms that objects keep, for people.
+func KeptNames() string {
+	names := make([]string, len(kept))
+	for i, a := range kept {
+		names[i] = string(a)
+	}
+	return strings.Join(names, ", ")
+}
+
 // New returns a hash of a kept algorithm, nil for others.
 func New(algorithm string) hash.Hash {
 	if !Kept(algorithm) {

@@ -90,7 +90,14 @@ var singles = []string{
 	"If-Range", "If-Unmodified-Since", "Range", "Idempotency-Key",
 }
 
+// lists are headers of S3 of which a client may send one for each value: the SDKs
+// for Go do. Source: the model of Amazon S3, GetObjectAttributes and ListObjectsV2.
+var lists = []string{"X-Amz-Object-Attributes", "X-Amz-Optional-Object-Attributes"}
+
 func single(name string) bool {
+	if slices.Contains(lists, name) {
+		return false
+	}
 	// Metadata given twice is one value with a comma, to S3 and to the signature.
 	return ours(name) && !strings.HasPrefix(name, "X-Amz-Meta-") || slices.Contains(singles, name)
 }

@@ -2,6 +2,7 @@ package object
 
 import (
 	"errors"
+	"maps"
 	"time"
 )
 
@@ -34,6 +35,22 @@ type Attributes struct {
 	// Algorithm is the checksum algorithm that an upload was created with, and
 	// ChecksumType then how its object's checksum is made; empty for objects.
 	Algorithm string `json:"a,omitempty"`
+}
+
+// WebsiteRedirect is the header that says where a website's reader is sent.
+const WebsiteRedirect = "X-Amz-Website-Redirect-Location"
+
+// CopiedHeaders are the headers of a copy whose source has these: all but the
+// redirect, which the copy's own request gives or does not. The source's map stays as
+// it is. Source: Amazon S3 API Reference, CopyObject, x-amz-website-redirect-location.
+func CopiedHeaders(source map[string]string, redirect string) map[string]string {
+	h := make(map[string]string, len(source)+1)
+	maps.Copy(h, source)
+	delete(h, WebsiteRedirect)
+	if redirect != "" {
+		h[WebsiteRedirect] = redirect
+	}
+	return h
 }
 
 // Part is one part of a multipart object.

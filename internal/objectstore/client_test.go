@@ -189,7 +189,7 @@ var clientChecks = []struct {
 			_, err := w.aws.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String("src +%"), Body: bytes.NewReader(content),
 				Metadata: map[string]string{"a": "1"}, ContentType: aws.String("text/a")})
 			require.NoError(t, err)
-			source := aws.String(bucket + "/src%20+%25")
+			source := aws.String(bucket + "/src+%2B%25")
 			cp := func(in s3.CopyObjectInput) error {
 				in.Bucket, in.Key, in.CopySource = aws.String(bucket), aws.String("dst"), source
 				_, err := w.aws.CopyObject(t.Context(), &in)

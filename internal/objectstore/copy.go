@@ -18,14 +18,14 @@ type source struct {
 }
 
 // parseSource reads x-amz-copy-source: bucket/key, percent-encoded, with or
-// without a leading slash. A plus is a plus: clients that mean a space send
-// %20.
+// without a leading slash. A plus that is not encoded is a space, as Amazon S3 has
+// it (https://github.com/aws/aws-cli/issues/614).
 func parseSource(value string, cond conditions) (source, error) {
 	path, query, _ := strings.Cut(value, "?")
 	if v, ok := strings.CutPrefix(query, "versionId="); query != "" && (!ok || v != "null") {
 		return source{}, fail("NotImplemented", "x-amz-copy-source %q: this store keeps no versions", value)
 	}
-	plain, err := url.PathUnescape(strings.TrimPrefix(path, "/"))
+	plain, err := url.QueryUnescape(strings.TrimPrefix(path, "/"))
 	if err != nil {
 		return source{}, fail("InvalidArgument", "x-amz-copy-source %q: %v", value, err)
 	}

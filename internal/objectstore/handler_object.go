@@ -3,6 +3,7 @@ package objectstore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -329,6 +330,14 @@ func (h *handler) copyObject(w http.ResponseWriter, q request) error {
 		made := old
 		if replaceMeta {
 			made.Headers = fresh.Headers
+		} else {
+			// The redirect is the copy's own, or there is none.
+			const redirect = "X-Amz-Website-Redirect-Location"
+			made.Headers = maps.Clone(old.Headers)
+			delete(made.Headers, redirect)
+			if location, given := fresh.Headers[redirect]; given {
+				made.Headers[redirect] = location
+			}
 		}
 		if replaceTags {
 			made.Tags = fresh.Tags

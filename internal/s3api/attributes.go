@@ -83,6 +83,9 @@ func (rq *request) attributes() (a object.Attributes, store map[string]string, e
 			if value == "" {
 				continue
 			}
+			if name == object.WebsiteRedirect && !redirects(value) {
+				return a, nil, fail(http.StatusBadRequest, "InvalidRedirectLocation", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
+			}
 			if a.Headers == nil {
 				a.Headers = map[string]string{}
 			}
@@ -103,6 +106,13 @@ func (rq *request) attributes() (a object.Attributes, store map[string]string, e
 		}
 	}
 	return a, store, nil
+}
+
+// redirects reports whether a website redirect leads anywhere. The store that gets it
+// with the bytes would refuse it, which is no answer for a client.
+// Source: Amazon S3 API Reference, PutObject, x-amz-website-redirect-location.
+func redirects(location string) bool {
+	return strings.HasPrefix(location, "/") || strings.HasPrefix(location, "http://") || strings.HasPrefix(location, "https://")
 }
 
 // refuseReadKeys refuses a read that brings a key: no object in a scope has one, and

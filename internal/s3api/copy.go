@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/s3fence/s3fence/internal/auth"
-	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
@@ -22,6 +21,8 @@ import (
 type source struct {
 	object.Ref
 	version string
+	// pieces are the key cut at each plus that stood in the header unencoded.
+	pieces []string
 	// guard is nil for a plain source.
 	guard *fence.Guard
 	side  guarded.Op
@@ -29,9 +30,13 @@ type source struct {
 
 // readSource finds the source of a copy and asks for the right to read it. The
 // header is bucket/key or /bucket/key, URL-encoded, perhaps with ?versionId=V; a "?"
-// of the key itself is encoded, and so is a "+", since a plain one is a space: S3
-// decodes it so, and go-cloud encodes it so. The store gets one form, %20.
+// of the key itself is encoded.
 // Source: Amazon S3 API Reference, CopyObject, x-amz-copy-source.
+//
+// So is a plus: a plain one is a space to Amazon S3, which does not find foo++bar.txt
+// by it (https://github.com/aws/aws-cli/issues/614), and go-cloud sends it for one.
+// That is our reading, too. MinIO reads a plus there; [source.asSent] leaves it to the
+// store where the store is what reads.
 func (rq *request) readSource() (*source, error) {
 	values := rq.r.Header["X-Amz-Copy-Source"]
 	if len(values) != 1 {
@@ -45,12 +50,17 @@ func (rq *request) readSource() (*source, error) {
 	if strings.HasPrefix(raw, "arn:") {
 		return nil, notImplemented("copy sources named by an ARN are not implemented here; write bucket/key")
 	}
-	path, err := sigv4.DecodePath(strings.ReplaceAll(raw, "+", "%20"))
-	if err != nil {
-		return nil, err
+	src.pieces = strings.Split(raw, "+")
+	for i, piece := range src.pieces {
+		var err error
+		if src.pieces[i], err = sigv4.DecodePath(piece); err != nil {
+			return nil, invalid("x-amz-copy-source is not URL-encoded: %v", err)
+		}
 	}
 	var ok bool
-	if src.Bucket, src.Key, ok = strings.Cut(strings.TrimPrefix(path, "/"), "/"); !ok || src.Key == "" || !bucketName(src.Bucket) {
+	src.Bucket, src.pieces[0], ok = strings.Cut(strings.TrimPrefix(src.pieces[0], "/"), "/")
+	src.Key = strings.Join(src.pieces, " ")
+	if !ok || src.Key == "" || !bucketName(src.Bucket) {
 		return nil, invalid("x-amz-copy-source is %q; it must be bucket/key", shorten(values[0]))
 	}
 	if climbs(src.Key) {
@@ -89,6 +99,26 @@ func (rq *request) readSource() (*source, error) {
 		}
 	}
 	return src, nil
+}
+
+// asSent is the name of a plain source with its pluses as the client sent them, for
+// a store to read: what works at the store works through the proxy. Since the store
+// may read a plus or a space, the caller needs the right to both keys, and both lie in
+// one scope (that is pending) or in none; the two never differ in what is reserved.
+func (src *source) asSent(rq *request, bucket string) (string, error) {
+	if len(src.pieces) > 1 {
+		other := strings.Join(src.pieces, "+")
+		_, scope, _ := rq.list.Find(src.Bucket, src.Key)
+		_, otherScope, _ := rq.list.Find(src.Bucket, other)
+		if scope != otherScope || rq.displaced(otherScope, src.Bucket, other) != nil || !rq.may(auth.Read, src.Bucket, other) {
+			return "", invalid("x-amz-copy-source has a plus that is not encoded; stores read it as a space or as a plus, and what holds for the one key does not hold for the other: send %%20 or %%2B")
+		}
+	}
+	names := make([]string, len(src.pieces))
+	for i, piece := range src.pieces {
+		names[i] = escapePath(piece)
+	}
+	return escapePath(bucket) + "/" + strings.Join(names, "+"), nil
 }
 
 // findSource looks for the source's guard. A token of the request counts for
@@ -171,7 +201,10 @@ func passCopy(rq *request) error {
 		return rq.copyBetween(src, from, client, to, q)
 	}
 	if src.guard == nil {
-		name := escapePath(from + "/" + src.Key)
+		name, err := src.asSent(rq, from)
+		if err != nil {
+			return err
+		}
 		if src.version != "" {
 			name += "?versionId=" + src.version
 		}
@@ -233,12 +266,13 @@ func (rq *request) copyOut(src *source, q *upstream.Request) error {
 		return err
 	}
 	if !replaceMeta {
+		headers := object.CopiedHeaders(info.Headers, h.Get(object.WebsiteRedirect))
 		for name := range h {
 			if strings.HasPrefix(name, metaPrefix) || storedHeaders[name] {
 				delete(h, name)
 			}
 		}
-		for name, v := range info.Headers {
+		for name, v := range headers {
 			h[name] = []string{v}
 		}
 		for name, v := range info.Meta {
@@ -279,8 +313,8 @@ func copyObject(rq *request) error {
 		return err
 	}
 	c.Checksum = strings.ToUpper(first(rq.r.Header["X-Amz-Checksum-Algorithm"]))
-	if c.Checksum != "" && !checksum.Kept(c.Checksum) {
-		return notImplemented("the checksum algorithm %q is not kept with objects; use one of %s", shorten(c.Checksum), strings.Join(checksumNames, ", "))
+	if err := keeps(c.Checksum); err != nil {
+		return err
 	}
 	if src.Ref == c.Ref && !c.ReplaceMeta && !c.ReplaceTags && len(c.Store) == 0 && c.Attributes.Headers["X-Amz-Website-Redirect-Location"] == "" {
 		return fail(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")

@@ -283,6 +283,7 @@ func (rq *request) copyHeaders(o *opened, h http.Header, part bool) error {
 	if err != nil {
 		return err
 	}
+	headers := object.CopiedHeaders(o.info.Headers, h.Get(object.WebsiteRedirect))
 	for name := range h {
 		drop := strings.HasPrefix(name, "X-Amz-Copy-Source") || name == "X-Amz-Metadata-Directive" || name == "X-Amz-Tagging-Directive" ||
 			name == "X-Amz-Source-Expected-Bucket-Owner" || name == "Content-Md5" ||
@@ -295,7 +296,7 @@ func (rq *request) copyHeaders(o *opened, h http.Header, part bool) error {
 		return nil
 	}
 	if !replaceMeta {
-		for name, v := range o.info.Headers {
+		for name, v := range headers {
 			h[name] = []string{v}
 		}
 		for name, v := range o.info.Meta {

@@ -131,6 +131,8 @@ func TestHeadersThatAScopeCannotHonour(t *testing.T) {
 		"x-amz-write-offset-bytes: 3":                             501,
 		"x-amz-something-new: 1":                                  501,
 		"x-amz-website-redirect-location: /x":                     200,
+		"x-amz-website-redirect-location: https://x":              200,
+		"x-amz-website-redirect-location: ftp://x":                400,
 		"x-amz-storage-class: STANDARD_IA":                        200,
 		"x-amz-tagging: a=1&a=2":                                  400,
 		"If-Unmodified-Since: Mon, 02 Jan 2006 15:04:05 GMT":      501,
@@ -434,5 +436,24 @@ func testMinioClientInAScope(t *testing.T, b *bench) {
 	}
 	if got := read(t, o); got != string(content) {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+func TestUploadChecksums(t *testing.T) {
+	t.Parallel()
+	b := newGuarded(t)
+	for algorithm, code := range map[string]string{"CRC32C": "", "sha256": "", "SHA512": "NotImplemented", "MD5": "NotImplemented", "ROT13": "InvalidRequest"} {
+		for _, c := range []call{
+			{method: "POST", target: "/data/jobs/a/k?uploads", header: map[string]string{"X-Fencing-Token": "34", "x-amz-checksum-algorithm": algorithm}},
+			{method: "PUT", target: "/data/jobs/a/copy", header: map[string]string{"X-Fencing-Token": "34", "x-amz-checksum-algorithm": algorithm, "x-amz-copy-source": "data/jobs/a/k"}},
+		} {
+			got := b.call(t, c)
+			if code == "" && got.code() == "NoSuchKey" && c.method == "PUT" {
+				continue
+			}
+			if got.code() != code || code != "" && (strings.Contains(got.body, "["+algorithm) || strings.Count(got.body, algorithm) > 1 || !strings.Contains(got.body, "CRC64NVME")) {
+				t.Errorf("%s %s: %d %s", c.method, algorithm, got.status, got.body)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package s3api
 import (
 	"encoding/xml"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,9 +62,10 @@ func createUpload(rq *request) error {
 // S3 API Reference, CreateMultipartUpload.
 func uploadChecksum(h http.Header) (algorithm, kind string, err error) {
 	algorithm, kind = strings.ToUpper(first(h["X-Amz-Checksum-Algorithm"])), strings.ToUpper(first(h["X-Amz-Checksum-Type"]))
+	if err := keeps(algorithm); err != nil {
+		return "", "", err
+	}
 	switch {
-	case algorithm != "" && !checksum.Kept(algorithm):
-		return "", "", notImplemented("the checksum algorithm %q is not kept with objects; use one of %s", shorten(algorithm), strings.Join(checksumNames, ", "))
 	case kind != "" && kind != checksum.FullObject && kind != checksum.Composite:
 		return "", "", invalid("x-amz-checksum-type is %q; it must be FULL_OBJECT or COMPOSITE", shorten(kind))
 	case kind != "" && algorithm == "":
@@ -77,6 +79,18 @@ func uploadChecksum(h http.Header) (algorithm, kind string, err error) {
 		return "", "", fail(http.StatusBadRequest, "InvalidRequest", "The %s checksum type cannot be used with the %s checksum algorithm.", kind, strings.ToLower(algorithm))
 	}
 	return algorithm, kind, nil
+}
+
+// keeps refuses a checksum algorithm, in upper case, that objects of a scope do not
+// keep; "" is none.
+func keeps(algorithm string) error {
+	switch {
+	case algorithm == "" || checksum.Kept(algorithm):
+		return nil
+	case slices.Contains(checksumNames, algorithm):
+		return notImplemented("the checksum algorithm %s is not kept with objects of a guarded scope; use one of %s", algorithm, checksum.KeptNames())
+	}
+	return fail(http.StatusBadRequest, "InvalidRequest", "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [%s]", checksum.KeptNames())
 }
 
 func uploadPart(rq *request) error {

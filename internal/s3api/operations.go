@@ -215,8 +215,9 @@ var bucketOperations = []operation{
 		fenced: fencedEach, plain: listBuckets, note: "Shows the buckets in which the caller has any right."},
 
 	{name: "ListObjectsV2", method: "GET", level: bucketLevel, selects: []string{"list-type=2"},
-		// metadata is MinIO's: other stores do not know it and answer as without it.
-		params: append([]string{"start-after", "continuation-token", "fetch-owner", "metadata"}, listParams...), rights: toRead, on: onPrefix,
+		// metadata and unsorted are MinIO's: other stores do not know them and answer as
+		// without them, and a list in order is one without an order, too.
+		params: append([]string{"start-after", "continuation-token", "fetch-owner", "metadata", "unsorted"}, listParams...), rights: toRead, on: onPrefix,
 		fenced: fencedList, plain: listObjects, ours: true},
 	{name: "ListObjects", method: "GET", level: bucketLevel, params: append([]string{"marker"}, listParams...), rights: toRead, on: onPrefix,
 		fenced: fencedList, plain: listObjects, ours: true},

@@ -15,6 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	"github.com/minio/minio-go/v7"
+
+	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/fence"
 )
 
 func body(s string) io.Reader { return strings.NewReader(s) }
@@ -88,16 +91,58 @@ func TestPlainKeysAreExactBytes(t *testing.T) {
 	}
 }
 
+// A plus in a copy source goes to the store as it came, and only where the caller may
+// read both keys that a store may take it for; in a scope it is a space.
 func TestPlusInACopySource(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, newStore(t, nil, "data", "realname"), nil)
-	c := b.sdk(t, testKey, "")
-	for key, source := range map[string]string{"a b": "data/a+b", "c+d": "data/c%2Bd", "e f+g": "data/e%20f%2Bg"} {
-		if _, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("data"), Key: aws.String(key), Body: strings.NewReader("x")}); err != nil {
-			t.Fatal(err)
+	var s seen
+	list := []fence.Guard{guard(t, 1, "s3://data/scope/", func(g *fence.Guard) { g.Tokens = fence.Optional }), guard(t, 2, "s3://data/a+b/", func(g *fence.Guard) { g.Tokens = fence.Optional })}
+	write := auth.Grant{Bucket: "data", Rights: auth.Write}
+	b := newBench(t, newStore(t, s.wrap, "data", "realname"), list, withKeys(t,
+		auth.Credential{AccessKey: testKey, Grants: []auth.Grant{{Bucket: auth.Anywhere, Rights: auth.All}}},
+		auth.Credential{AccessKey: "AKSPACE", Grants: []auth.Grant{write, {Bucket: "data", Prefix: "in s", Rights: auth.Read}}},
+		auth.Credential{AccessKey: "AKPLUS", Grants: []auth.Grant{write, {Bucket: "data", Prefix: "in+s", Rights: auth.Read}}}))
+	for _, key := range []string{"a%20b", "c%2Bd", "e%20f%2Bg", "in%20s", "in%2Bs", "scope/a%20b", "a%20b/k", "a%2Bb/k"} {
+		if got := b.call(t, call{method: "PUT", target: "/data/" + key, body: "of " + key}); got.status != 200 {
+			t.Fatalf("%s: %d %s", key, got.status, got.body)
 		}
-		if _, err := c.CopyObject(t.Context(), &s3.CopyObjectInput{Bucket: aws.String("data"), Key: aws.String("copy"), CopySource: aws.String(source)}); err != nil {
-			t.Errorf("copy of %q by %s: %v", key, source, err)
+	}
+	copied := func(key, source, target string) answer {
+		return b.call(t, call{method: "PUT", target: target, key: key, header: map[string]string{"X-Amz-Copy-Source": source}})
+	}
+	for source, sent := range map[string]string{
+		"data/a+b": "data/a+b", "data/c%2Bd": "data/c%2Bd", "/data/e%20f%2Bg": "data/e%20f%2Bg", "data%2Fe+f%2Bg?versionId=null": "data/e+f%2Bg",
+	} {
+		if got := copied(testKey, source, "/data/copy"); got.status != 200 {
+			t.Errorf("copy by %s: %d %s", source, got.status, got.body)
+		}
+		if got := s.last("PUT").Header.Get("X-Amz-Copy-Source"); got != sent {
+			t.Errorf("%s is %s at the store, not %s", source, got, sent)
+		}
+	}
+	for _, c := range []struct {
+		key, source, target, code string
+	}{
+		{testKey, "data/scope/a+b", "/data/copy", ""},
+		{testKey, "data/a+b", "/data/scope/copy", ""},
+		{testKey, "data/a+b/k", "/data/copy", "InvalidArgument"},
+		{testKey, "data/a%20b/k", "/data/copy", ""},
+		{testKey, "data/a%2Bb/k", "/data/copy", ""},
+		{testKey, "data/in+s", "/data/copy", ""},
+		{testKey, "data/in+%zz", "/data/copy", "InvalidArgument"},
+		{"AKSPACE", "data/in+s", "/data/copy", "InvalidArgument"},
+		{"AKSPACE", "data/in%20s", "/data/copy", ""},
+		{"AKSPACE", "data/in%2Bs", "/data/copy", "AccessDenied"},
+		{"AKPLUS", "data/in+s", "/data/copy", "AccessDenied"},
+		{"AKPLUS", "data/in%2Bs", "/data/copy", ""},
+	} {
+		before := s.last("PUT")
+		got := copied(c.key, c.source, c.target)
+		if got.code() != c.code || (got.status == 200) != (c.code == "") {
+			t.Errorf("%s copies %s to %s: %d %s", c.key, c.source, c.target, got.status, got.body)
+		}
+		if c.code != "" && s.last("PUT") != before {
+			t.Errorf("%s, %s: refused, and the store saw it", c.key, c.source)
 		}
 	}
 }

@@ -93,8 +93,8 @@ var olderNames = []string{"PostObject", "PreflightObject", "PreflightBucket"}
 
 // furtherParams are parameters that the reference does not list and clients send.
 var furtherParams = map[string][]string{
-	"ListParts":     {"encoding-type"}, // minio-go and the aws CLI
-	"ListObjectsV2": {"metadata"},      // minio-go, of MinIO
+	"ListParts":     {"encoding-type"},        // minio-go and the aws CLI
+	"ListObjectsV2": {"metadata", "unsorted"}, // minio-go, of MinIO
 }
 
 // The table knows every operation, parameter and header of the S3 API; one that

@@ -112,6 +112,8 @@ func (s *Store) makeCopy(ctx context.Context, client *upstream.Client, bucket st
 	attrs := src.info.Attributes
 	if c.ReplaceMeta {
 		attrs.Headers, attrs.Meta = c.Headers, c.Meta
+	} else {
+		attrs.Headers = object.CopiedHeaders(src.info.Headers, c.Headers[object.WebsiteRedirect])
 	}
 	attrs.Tags = src.info.Tags
 	if c.ReplaceTags {

@@ -505,7 +505,7 @@ func TestCopies(t *testing.T) {
 	op := l.op(jobs, l.grant(jobs))
 	_, err := l.put(op, "jobs/a", "sealed", func(p *guarded.Put) {
 		p.Meta = map[string]string{"m": "1"}
-		p.Headers = map[string]string{"Content-Type": "text/a"}
+		p.Headers = map[string]string{"Content-Type": "text/a", object.WebsiteRedirect: "/old"}
 		p.Tags = []object.Tag{{Key: "t", Value: "1"}}
 	})
 	require.NoError(t, err)
@@ -519,6 +519,11 @@ func TestCopies(t *testing.T) {
 	assert.Equal(t, "text/a", info.Headers["Content-Type"])
 	assert.Len(t, info.Tags, 1)
 	assert.NotContains(t, info.Meta, "s3fence-key")
+	assert.NotContains(t, info.Headers, object.WebsiteRedirect)
+	info, err = l.Copy(t.Context(), &guarded.Copy{Op: op, Ref: object.Ref{Bucket: "data", Key: "jobs/b"},
+		Attributes: object.Attributes{Headers: map[string]string{object.WebsiteRedirect: "/new"}}, Source: guarded.Source{Ref: object.Ref{Bucket: "data", Key: "jobs/a"}, Op: op}})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"Content-Type": "text/a", object.WebsiteRedirect: "/new"}, info.Headers)
 	info, err = l.Copy(t.Context(), &guarded.Copy{Op: op, Ref: object.Ref{Bucket: "data", Key: "jobs/a"}, ReplaceMeta: true,
 		Attributes: object.Attributes{Meta: map[string]string{"m": "2"}}, Source: guarded.Source{Ref: object.Ref{Bucket: "data", Key: "jobs/a"}, Op: op}})
 	require.NoError(t, err)
