@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"encoding/xml"
 	"net/http"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
@@ -271,7 +273,7 @@ func listParts(rq *request) error {
 	x.text("UploadId", u.ID)
 	rq.owner(x, "Initiator")
 	rq.owner(x, "Owner")
-	x.text("StorageClass", "STANDARD")
+	x.text("StorageClass", cmp.Or(page.StorageClass, object.StandardClass))
 	x.number("PartNumberMarker", int64(after))
 	next := 0
 	if len(parts) > 0 {
@@ -341,7 +343,7 @@ func listUploads(rq *request) error {
 		x.text("ID", orOwner(u.Creator))
 		x.close("Initiator")
 		rq.owner(x, "Owner")
-		x.text("StorageClass", "STANDARD")
+		x.text("StorageClass", cmp.Or(u.StorageClass, object.StandardClass))
 		x.when("Initiated", u.Initiated.UTC().Truncate(time.Millisecond))
 		x.some("ChecksumAlgorithm", u.Algorithm)
 		x.some("ChecksumType", u.ChecksumType)

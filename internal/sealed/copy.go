@@ -113,6 +113,8 @@ func (s *Store) makeCopy(ctx context.Context, client *upstream.Client, bucket st
 	if c.ReplaceMeta {
 		attrs.Headers, attrs.Meta = c.Headers, c.Meta
 	}
+	// The class is the copy's own, never its source's (S3 API reference, CopyObject).
+	attrs.Class = c.Class
 	attrs.Tags = src.info.Tags
 	if c.ReplaceTags {
 		attrs.Tags = c.Tags
