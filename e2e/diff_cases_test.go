@@ -315,13 +315,97 @@ var diffCases = []*diffCase{
 		}
 	}},
 	{of: "ListMultipartUploads", name: "pages", bucket: "uploads", run: func(p *diffRun) {
-		for _, k := range []string{"u/a", "u/b/1", "u/b/2", "u/c"} {
+		for _, k := range []string{"u/a", "u/b/1", "u/b/2", "u/c", "u/sp ace+ü"} {
 			p.prepare(Request{Method: "POST", Key: k, Query: values("uploads", "")})
 		}
-		p.list("uploads", "", "prefix", "u/")
-		p.list("uploads", "", "prefix", "u/", "delimiter", "/")
-		p.list("uploads", "", "prefix", "u/", "encoding-type", "url")
-		p.list("uploads", "", "prefix", "u/a")
+		uploads := func(pairs ...string) Answer { return p.list(append([]string{"uploads", ""}, pairs...)...) }
+		uploads("prefix", "u/")
+		uploads("prefix", "u/", "delimiter", "/")
+		uploads("prefix", "u/", "delimiter", "b")
+		uploads("prefix", "u/", "encoding-type", "url")
+		uploads("prefix", "u/a")
+		uploads("prefix", "u/b/", "delimiter", "/")
+		for _, marker := range []string{"u/", "u/a", "u/b/", "u/b/1", "u/bb", "u/zz"} {
+			uploads("prefix", "u/", "key-marker", marker)
+			uploads("prefix", "u/", "key-marker", marker, "delimiter", "/")
+		}
+		for i, q := range [][]string{{"prefix", "u/", "max-uploads", "2"}, {"prefix", "u/", "max-uploads", "1", "delimiter", "/"}, {"prefix", "u/", "max-uploads", "2", "encoding-type", "url"}} {
+			p.label = fmt.Sprint("ListMultipartUploads/page by page ", i+1)
+			p.pages(append([]string{"uploads", ""}, q...), func(a Answer) []string {
+				if !strings.Contains(a.Body, "<IsTruncated>true") {
+					return nil
+				}
+				key, id := between(a.Body, "<NextKeyMarker>", "</NextKeyMarker>"), between(a.Body, "<NextUploadIdMarker>", "</NextUploadIdMarker>")
+				if strings.Contains(a.Body, "<EncodingType>url") {
+					key, _ = url.QueryUnescape(key)
+				}
+				return append([]string{"uploads", "", "key-marker", key, "upload-id-marker", id}, q...)
+			})
+		}
+	}},
+	{of: "ListParts", name: "pages", run: func(p *diffRun) {
+		a := p.prepare(Request{Method: "POST", Key: p.key("k"), Query: values("uploads", "")})
+		id := between(a.Body, "<UploadId>", "</UploadId>")
+		for _, n := range []string{"1", "3", "4", "10000", "7"} {
+			p.prepare(Request{Method: "PUT", Key: p.key("k"), Query: values("partNumber", n, "uploadId", id), Body: diffBody + n})
+		}
+		p.prepare(Request{Method: "PUT", Key: p.key("k"), Query: values("partNumber", "3", "uploadId", id), Body: "another"})
+		parts := func(pairs ...string) Answer {
+			return p.send(Request{Method: "GET", Key: p.key("k"), Query: values(append([]string{"uploadId", id}, pairs...)...)})
+		}
+		parts()
+		for _, marker := range []string{"2", "3", "4", "9999", "10000", "10001"} {
+			parts("part-number-marker", marker)
+		}
+		marker := "0"
+		for range 5 {
+			a := parts("max-parts", "2", "part-number-marker", marker)
+			if !strings.Contains(a.Body, "<IsTruncated>true") {
+				break
+			}
+			marker = between(a.Body, "<NextPartNumberMarker>", "</NextPartNumberMarker>")
+		}
+	}},
+	{of: "PutObject", name: "storage class", run: func(p *diffRun) {
+		class := func(c string) map[string]string { return headers("X-Amz-Storage-Class", c) }
+		// Each answer under the operation that gives it, whose rows are about it.
+		as := func(of string) { p.label = of + "/storage class" }
+		look := func(key string) {
+			as("GetObject")
+			p.head(key)
+			p.get(key)
+			as("GetObjectAttributes")
+			p.send(Request{Method: "GET", Key: p.key(key), Query: values("attributes", ""), Header: headers("X-Amz-Object-Attributes", "StorageClass,ObjectSize")})
+			as("ListObjectsV2")
+			p.list("list-type", "2", "prefix", p.key(key))
+			as("ListObjectVersions")
+			p.list("versions", "", "prefix", p.key(key))
+		}
+		for _, c := range []string{"STANDARD", "REDUCED_REDUNDANCY"} {
+			as("PutObject")
+			p.send(Request{Method: "PUT", Key: p.key(c), Body: diffBody, Header: class(c)})
+			look(c)
+		}
+		from := headers("X-Amz-Copy-Source", p.source("REDUCED_REDUNDANCY"), "X-Amz-Storage-Class", "REDUCED_REDUNDANCY")
+		as("CopyObject")
+		p.send(Request{Method: "PUT", Key: p.key("same"), Header: from})
+		look("same")
+		as("CopyObject")
+		delete(from, "X-Amz-Storage-Class")
+		p.send(Request{Method: "PUT", Key: p.key("copy"), Header: from})
+		p.label = "CopyObject/storage class of the source"
+		p.head("copy")
+		as("CreateMultipartUpload")
+		a := p.send(Request{Method: "POST", Key: p.key("parts"), Query: values("uploads", ""), Header: class("REDUCED_REDUNDANCY")})
+		id := between(a.Body, "<UploadId>", "</UploadId>")
+		a = p.prepare(Request{Method: "PUT", Key: p.key("parts"), Query: values("partNumber", "1", "uploadId", id), Body: diffBody})
+		as("ListParts")
+		p.send(Request{Method: "GET", Key: p.key("parts"), Query: values("uploadId", id)})
+		as("ListMultipartUploads")
+		p.list("uploads", "", "prefix", p.key("parts"))
+		as("CompleteMultipartUpload")
+		p.send(Request{Method: "POST", Key: p.key("parts"), Query: values("uploadId", id), Body: partsXML(a.Header.Get("Etag"))})
+		look("parts")
 	}},
 	{of: "ListBuckets", name: "pages", run: func(p *diffRun) {
 		for _, prefix := range []string{p.name("lists"), p.name("main")[:len("diff-12345678-d-")], "nothing"} {

@@ -432,6 +432,8 @@ type difference struct {
 	// of is operation/case.
 	of, step, field string
 	direct, proxied string
+	// status is that of both answers, empty where it is the difference.
+	status string
 }
 
 const diffAbsent = "(absent)"
@@ -475,7 +477,11 @@ func compareSteps(store, label string, column diffColumn, direct, proxied []diff
 			b = proxied[j]
 		}
 		add := func(step, field, x, y string) {
-			found = append(found, difference{store, column, label, step, field, x, y})
+			d := difference{store: store, column: column, of: label, step: step, field: field, direct: x, proxied: y}
+			if field != "status" {
+				d.status = a.fields["status"]
+			}
+			found = append(found, d)
 		}
 		if a.what != b.what {
 			switch {

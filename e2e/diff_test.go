@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -8,11 +9,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/storetest"
 )
 
@@ -126,27 +129,61 @@ func sweep(ref diffReference, o diffOperation, columns ...diffColumn) *diffCase 
 	}}
 }
 
-// diffRow is one difference that stands, with its reason.
+// diffRow is one difference that stands, with its reason. Every store, column and
+// pattern that a row names must occur, so that no row grows beyond what was seen.
 type diffRow struct {
-	// Stores and Columns are those in which it shows, all where empty. Each store, and
-	// each column that is named, must have it.
+	// Stores and Columns are those in which it shows, all where empty.
 	Stores  []string
 	Columns []diffColumn
-	// Cases, Steps and Fields are patterns in which * stands for anything; Cases are
-	// operation/case. Direct and Proxied are patterns of the two values, anything
-	// where empty.
-	Cases, Fields   []string
-	Direct, Proxied string
-	Reason          string
+	// Cases and Fields are what it is about, Cases operation/case; a case that begins
+	// with ! is left out. Direct and Proxied are the two values, Status that of an answer
+	// whose status is the same; anything where empty. In all * stands for anything.
+	Cases, Fields           diffPatterns
+	Direct, Proxied, Status diffPatterns
+	Reason                  string
 
-	cases, fields   []*regexp.Regexp
-	direct, proxied *regexp.Regexp
-	used            map[string]bool
-	everywhere      bool
+	used       map[string]bool
+	everywhere bool
 }
 
-func diffGlob(s string) *regexp.Regexp {
-	return regexp.MustCompile("^(?s:" + strings.ReplaceAll(regexp.QuoteMeta(s), `\*`, ".*") + ")$")
+// diffPattern is a text in which * stands for anything.
+type diffPattern struct {
+	text string
+	// not says that what matches is left out.
+	not  bool
+	re   *regexp.Regexp
+	used bool
+}
+
+// diffPatterns are alternatives; none match everything.
+type diffPatterns []*diffPattern
+
+// UnmarshalYAML takes one pattern or a list of them.
+func (ps *diffPatterns) UnmarshalYAML(n *yaml.Node) error {
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		nodes = n.Content
+	}
+	for _, n := range nodes {
+		text, not := strings.CutPrefix(n.Value, "!")
+		*ps = append(*ps, &diffPattern{text: n.Value, not: not,
+			re: regexp.MustCompile("^(?s:" + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, ".*") + ")$")})
+	}
+	return nil
+}
+
+// match finds the patterns that match, and reports whether s is meant.
+func (ps diffPatterns) match(s string) (by []*diffPattern, ok bool) {
+	for _, p := range ps {
+		if !p.re.MatchString(s) {
+			continue
+		}
+		if p.not {
+			return nil, false
+		}
+		by = append(by, p)
+	}
+	return by, len(by) > 0 || len(ps) == 0
 }
 
 // diffRows reads the table of differences.
@@ -172,30 +209,49 @@ func diffRows(t *testing.T) []*diffRow {
 		if len(r.Columns) == 0 {
 			r.Columns, r.everywhere = diffColumns[1:], true
 		}
-		for _, s := range r.Cases {
-			r.cases = append(r.cases, diffGlob(s))
-		}
-		for _, s := range r.Fields {
-			r.fields = append(r.fields, diffGlob(s))
-		}
-		r.direct, r.proxied = diffGlob(r.Direct), diffGlob(r.Proxied)
-		if r.Direct == "" {
-			r.direct = diffGlob("*")
-		}
-		if r.Proxied == "" {
-			r.proxied = diffGlob("*")
-		}
 		r.used = map[string]bool{}
 	}
 	return rows
 }
 
+// covers reports whether the row is about d, and remembers it.
 func (r *diffRow) covers(d *difference) bool {
-	matches := func(res []*regexp.Regexp, s string) bool {
-		return slices.ContainsFunc(res, func(re *regexp.Regexp) bool { return re.MatchString(s) })
+	if !slices.Contains(r.Stores, d.store) || !slices.Contains(r.Columns, d.column) {
+		return false
 	}
-	return slices.Contains(r.Stores, d.store) && slices.Contains(r.Columns, d.column) && matches(r.cases, d.of) && matches(r.fields, d.field) &&
-		r.direct.MatchString(d.direct) && r.proxied.MatchString(d.proxied)
+	var met []*diffPattern
+	for ps, s := range map[*diffPatterns]string{&r.Cases: d.of, &r.Fields: d.field, &r.Direct: d.direct, &r.Proxied: d.proxied, &r.Status: d.status} {
+		by, ok := ps.match(s)
+		if !ok {
+			return false
+		}
+		met = append(met, by...)
+	}
+	for _, p := range met {
+		p.used = true
+	}
+	r.used[d.store], r.used[string(d.column)] = true, true
+	return true
+}
+
+// unused names what the row has and nothing needed.
+func (r *diffRow) unused() (names []string) {
+	for _, store := range r.Stores {
+		if !r.used[store] {
+			names = append(names, store)
+		}
+	}
+	for _, column := range r.Columns {
+		if !r.used[string(column)] && !r.everywhere {
+			names = append(names, string(column))
+		}
+	}
+	for _, p := range slices.Concat(r.Cases, r.Fields, r.Direct, r.Proxied, r.Status) {
+		if !p.used && !p.not {
+			names = append(names, strconv.Quote(p.text))
+		}
+	}
+	return names
 }
 
 // What works against the store works through the proxy in the same words. Every
@@ -246,19 +302,25 @@ func TestDiffEveryOperation(t *testing.T) {
 					maps.Copy(used[of], names)
 				}
 				for _, run := range runs[1:] {
-					for _, d := range compare(name, runs[0], run) {
-						covered := false
-						for _, r := range rows {
-							if r.covers(&d) {
-								covered = true
-								r.used[name], r.used[string(d.column)] = true, true
+					for _, step := range run.steps {
+						for field, text := range step.fields {
+							if strings.Contains(text, fence.Reserved) && !strings.Contains(step.what, fence.Reserved) {
+								t.Errorf("%s %s %s: %s: %s shows a physical name: %q", name, run.target.column, step.of, step.what, field, clip(text))
 							}
 						}
-						if covered {
-							continue
+					}
+					for _, d := range compare(name, runs[0], run) {
+						var by []string
+						for i, r := range rows {
+							if r.covers(&d) {
+								by = append(by, strconv.Itoa(i+1))
+							}
 						}
 						if out != nil {
-							fmt.Fprintln(out, &d)
+							fmt.Fprintf(out, "%s\t%v\n", cmp.Or(strings.Join(by, ","), "-"), &d)
+						}
+						if len(by) > 0 {
+							continue
 						}
 						if bad++; bad <= 30 {
 							t.Errorf("%v", &d)
@@ -280,15 +342,8 @@ func TestDiffEveryOperation(t *testing.T) {
 		return
 	}
 	for i, r := range rows {
-		for _, store := range r.Stores {
-			if !r.used[store] {
-				t.Errorf("differences.yaml: row %d (%.60s…) is no difference any more at %s", i+1, r.Reason, store)
-			}
-		}
-		for _, column := range r.Columns {
-			if !r.used[string(column)] && !r.everywhere {
-				t.Errorf("differences.yaml: row %d (%.60s…) is no difference any more in column %s", i+1, r.Reason, column)
-			}
+		if names := r.unused(); len(names) > 0 {
+			t.Errorf("differences.yaml: row %d (%.60s…): there is no difference any more in %s", i+1, r.Reason, strings.Join(names, ", "))
 		}
 	}
 }

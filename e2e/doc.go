@@ -59,8 +59,9 @@
 // TestDiffEveryOperation sends every operation of the table straight to a store and
 // through the proxy (diff_*_test.go) and compares the answers field by field; what
 // differs must stand in testdata/differences.yaml. S3FENCE_TEST_DIFF_CASES=REGEXP runs
-// some cases (operation/case) only, S3FENCE_TEST_DIFF_OUT=FILE writes every difference
-// that no row covers.
+// some cases (operation/case) only, S3FENCE_TEST_DIFF_OUT=FILE writes every difference,
+// after the numbers of the rows that cover it, or a dash. Every pattern of a row must
+// match something.
 //
 // Nothing is left behind: packages testserver, pgtest and storetest end every
 // process with the test process, however that one ends.

@@ -104,7 +104,7 @@ func full(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if connOf(r).over {
 			w.Header().Set("Connection", "close")
-			refuse(w, http.StatusServiceUnavailable, "SlowDown", "There are too many connections at the moment. Send the request again later.")
+			refuse(w, r, http.StatusServiceUnavailable, "SlowDown", "There are too many connections at the moment. Send the request again later.")
 			return
 		}
 		next.ServeHTTP(w, r)

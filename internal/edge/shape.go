@@ -2,6 +2,7 @@ package edge
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -35,7 +36,7 @@ func shape(next http.Handler, l Limits) http.Handler {
 			w.Header().Set("Connection", "close")
 			// Whoever sends the like may not take the answer either.
 			Unverified(r)
-			refuse(w, status, code, message)
+			refuse(w, r, status, code, message)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -123,21 +124,27 @@ func clip(s string) string {
 	return s
 }
 
-// refuse answers in S3's words. The lock API's clients read the status.
-func refuse(w http.ResponseWriter, status int, code, message string) {
+// refuse answers in the words of the API that was asked, S3's or the lock service's.
+func refuse(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+	id := rand.Text()
+	kind, head := "application/xml", xml.Header
 	body, err := xml.Marshal(struct {
 		XMLName                  xml.Name `xml:"Error"`
 		Code, Message, RequestId string   //nolint:staticcheck // S3's name
-	}{Code: code, Message: message, RequestId: rand.Text()})
+	}{Code: code, Message: message, RequestId: id})
+	if strings.HasPrefix(r.URL.Path, "/-/") {
+		kind, head = "application/json", ""
+		body, err = json.Marshal(map[string]string{"code": code, "message": message, "request_id": id})
+	}
 	if err != nil {
 		panic(err) // strings always marshal
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/xml")
+	h.Set("Content-Type", kind)
 	h.Set("Server", "s3fence")
 	if status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(xml.Header + string(body)))
+	_, _ = w.Write(append([]byte(head), body...))
 }

@@ -163,8 +163,8 @@ type PartInfo struct {
 type Uploaded struct {
 	Parts []PartInfo
 	More  bool
-	// Algorithm and ChecksumType are what the upload was created with.
-	Algorithm, ChecksumType string
+	// Algorithm, ChecksumType and StorageClass are what the upload was created with.
+	Algorithm, ChecksumType, StorageClass string
 }
 
 // Complete joins the parts of an upload into the object.
@@ -186,8 +186,8 @@ type UploadInfo struct {
 	ID        string
 	Initiated time.Time
 	Creator   string
-	// Algorithm and ChecksumType are what it was created with.
-	Algorithm, ChecksumType string
+	// Algorithm, ChecksumType and StorageClass are what it was created with.
+	Algorithm, ChecksumType, StorageClass string
 }
 
 // Writer is one way to write into guarded scopes. All methods are safe for

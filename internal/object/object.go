@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"time"
@@ -35,7 +36,17 @@ type Attributes struct {
 	// Algorithm is the checksum algorithm that an upload was created with, and
 	// ChecksumType then how its object's checksum is made; empty for objects.
 	Algorithm string `json:"a,omitempty"`
+	// Class is the storage class that the client asked for, as it wrote it; empty for
+	// STANDARD.
+	Class string `json:"s,omitempty"`
 }
+
+// StorageClass is the storage class as documents have it. Headers leave STANDARD out,
+// as S3 does.
+func (a *Attributes) StorageClass() string { return cmp.Or(a.Class, StandardClass) }
+
+// StandardClass is the storage class of objects whose client named none.
+const StandardClass = "STANDARD"
 
 // WebsiteRedirect is the header that says where a website's reader is sent.
 const WebsiteRedirect = "X-Amz-Website-Redirect-Location"

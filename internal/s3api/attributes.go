@@ -100,6 +100,9 @@ func (rq *request) attributes() (a object.Attributes, store map[string]string, e
 			store[name] = v[0]
 		}
 	}
+	if class := store["X-Amz-Storage-Class"]; class != object.StandardClass {
+		a.Class = class
+	}
 	if v := h["X-Amz-Tagging"]; len(v) > 0 {
 		if a.Tags, err = parseTags(v[0]); err != nil {
 			return a, nil, err
@@ -339,7 +342,7 @@ func getObjectAttributes(rq *request) error {
 		rq.objectParts(x, &info, parts, after, limit)
 	}
 	if want["StorageClass"] {
-		x.text("StorageClass", "STANDARD")
+		x.text("StorageClass", info.StorageClass())
 	}
 	if want["ObjectSize"] {
 		x.number("ObjectSize", info.Size)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/s3fence/s3fence/internal/auth"
@@ -132,7 +133,7 @@ func (rq *request) answerTo(err error) *apiError {
 	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Status == http.StatusNotImplemented && e.Err == nil && rq.fenced {
 		// What the store cannot do it cannot do the next time either. It is about
 		// a physical object, of which nothing is committed.
-		return &apiError{status: e.Status, code: "NotImplemented", message: "The object store: " + e.Message, cause: err}
+		return &apiError{status: e.Status, code: "NotImplemented", message: "The object store: " + rq.withoutPhysical(e.Message), cause: err}
 	}
 	if e, ok := errors.AsType[*sigv4.Error](err); ok {
 		return signature(e)
@@ -285,17 +286,34 @@ func (rq *request) store(e *upstream.Error, cause error) *apiError {
 	case rq.fenced && e.Status == http.StatusNotImplemented && e.Code == "NotImplemented",
 		rq.fenced && judged && e.Status/100 == 4 && e.Status != http.StatusNotFound && e.Status != http.StatusForbidden,
 		!rq.fenced && e.Status >= 300 && e.Code != "" && (e.Err == nil || !mutates):
-		out := &apiError{status: e.Status, code: e.Code, message: e.Message, cause: cause, retry: e.Status == 503}
+		out := &apiError{status: e.Status, code: e.Code, message: rq.withoutPhysical(e.Message), cause: cause, retry: e.Status == 503}
 		out.header, out.fields = details(e, rq.fenced)
+		for i, text := range out.fields {
+			out.fields[i] = rq.withoutPhysical(text)
+		}
 		return out
 	case !rq.fenced && judged:
 		// An <Error> in a 200 that says for sure that nothing was done.
-		return &apiError{status: 400, code: e.Code, message: e.Message, cause: cause}
+		return &apiError{status: 400, code: e.Code, message: rq.withoutPhysical(e.Message), cause: cause}
 	case mutates && (!rq.fenced || rq.side.Guard != nil && rq.side.Guard.Writes == fence.InPlace):
 		return &apiError{status: 504, code: codeUnknown, cause: cause,
 			message: "The object store's answer never came: the request may or may not have taken effect. Look before you send it again."}
 	}
 	return unavailable(codeUnavailable, "The object store did not answer as it should. Send it again.", cause)
+}
+
+// physicalName finds a key of ours in a store's words, also as a URL has it.
+var physicalName = regexp.MustCompile(regexp.QuoteMeta(strings.TrimSuffix(fence.Reserved, "/")) + `(?:(?:/|%2[Ff])[0-9A-Za-z_-]*)+`)
+
+// withoutPhysical puts the client's key into what a store says of a physical object.
+// Of a copy out of a scope it is the source that has a physical name, and the store
+// is not repeated where it names that.
+func (rq *request) withoutPhysical(s string) string {
+	name := rq.key
+	if !rq.fenced {
+		name = "(the source)"
+	}
+	return physicalName.ReplaceAllLiteralString(s, name)
 }
 
 // errorElements are what S3 adds to the error documents that it makes of a client's

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"encoding/xml"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/checksum"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/sigv4"
 )
 
@@ -285,7 +287,7 @@ func listParts(rq *request) error {
 	x.text("UploadId", u.ID)
 	rq.owner(x, "Initiator")
 	rq.owner(x, "Owner")
-	x.text("StorageClass", "STANDARD")
+	x.text("StorageClass", cmp.Or(page.StorageClass, object.StandardClass))
 	x.number("PartNumberMarker", int64(after))
 	next := 0
 	if len(parts) > 0 {
@@ -355,7 +357,7 @@ func listUploads(rq *request) error {
 		x.text("ID", orOwner(u.Creator))
 		x.close("Initiator")
 		rq.owner(x, "Owner")
-		x.text("StorageClass", "STANDARD")
+		x.text("StorageClass", cmp.Or(u.StorageClass, object.StandardClass))
 		x.when("Initiated", u.Initiated.UTC().Truncate(time.Millisecond))
 		x.some("ChecksumAlgorithm", u.Algorithm)
 		x.some("ChecksumType", u.ChecksumType)

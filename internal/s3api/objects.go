@@ -315,6 +315,9 @@ func (rq *request) objectHeaders(info *object.Info, of slice) (status int, err e
 	h["Etag"] = []string{`"` + info.ETag + `"`}
 	h["Last-Modified"] = []string{info.Modified.UTC().Format(http.TimeFormat)}
 	h["Accept-Ranges"] = acceptRanges
+	if info.Class != "" {
+		h["X-Amz-Storage-Class"] = []string{info.Class}
+	}
 	if len(info.Tags) > 0 {
 		h["X-Amz-Tagging-Count"] = []string{strconv.Itoa(len(info.Tags))}
 	}

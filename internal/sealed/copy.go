@@ -115,6 +115,8 @@ func (s *Store) makeCopy(ctx context.Context, client *upstream.Client, bucket st
 	} else {
 		attrs.Headers = object.CopiedHeaders(src.info.Headers, c.Headers[object.WebsiteRedirect])
 	}
+	// The class is the copy's own, never its source's (S3 API reference, CopyObject).
+	attrs.Class = c.Class
 	attrs.Tags = src.info.Tags
 	if c.ReplaceTags {
 		attrs.Tags = c.Tags

@@ -181,7 +181,7 @@ func (r *rowStream) peek() (*guarded.Entry, error) {
 		case isPrefix:
 			r.entry = guarded.Entry{Info: object.Info{Ref: object.Ref{Bucket: r.q.Bucket, Key: name}}, Prefix: true}
 		default:
-			r.entry = guarded.Entry{Info: row.Info, StorageClass: "STANDARD"}
+			r.entry = guarded.Entry{Info: row.Info, StorageClass: row.Info.StorageClass()}
 		}
 		return &r.entry, nil
 	}
@@ -375,7 +375,7 @@ func (s *Store) ListUploads(ctx context.Context, guards *fence.Guards, bucket, p
 			return nil, false, err
 		}
 		for _, u := range rows {
-			all = append(all, guarded.UploadInfo{Ref: u.Ref, ID: u.ID, Initiated: u.Initiated, Creator: u.Creator, Algorithm: u.Algorithm, ChecksumType: u.ChecksumType})
+			all = append(all, guarded.UploadInfo{Ref: u.Ref, ID: u.ID, Initiated: u.Initiated, Creator: u.Creator, Algorithm: u.Algorithm, ChecksumType: u.ChecksumType, StorageClass: u.StorageClass()})
 		}
 	}
 	key, id := afterKey, afterID

@@ -28,7 +28,7 @@ func fromMicros(n sql.NullInt64) time.Time {
 
 // attributesJSON is the column of an object's attributes; most have none.
 func attributesJSON(a *object.Attributes) (string, error) {
-	if a.Headers == nil && a.Meta == nil && a.Checksums == nil && a.ChecksumType == "" && a.Tags == nil && a.Parts == 0 && a.Algorithm == "" {
+	if a.Headers == nil && a.Meta == nil && a.Checksums == nil && a.ChecksumType == "" && a.Tags == nil && a.Parts == 0 && a.Algorithm == "" && a.Class == "" {
 		return "{}", nil
 	}
 	b, err := json.Marshal(a)

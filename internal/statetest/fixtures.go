@@ -76,6 +76,7 @@ func attributes() object.Attributes {
 		ChecksumType: "FULL_OBJECT",
 		Tags:         []object.Tag{{Key: "b", Value: "2"}, {Key: "a", Value: ""}},
 		Parts:        7,
+		Class:        "REDUCED_REDUNDANCY",
 	}
 }
 
