@@ -618,7 +618,7 @@ func (s *Store) ListParts(ctx context.Context, u *guarded.UploadRef, after, limi
 	if err != nil {
 		return guarded.Uploaded{}, storeError("listing the parts", err)
 	}
-	out := guarded.Uploaded{Parts: make([]guarded.PartInfo, len(page.Parts)), More: page.Next > 0, Algorithm: up.Algorithm, ChecksumType: up.ChecksumType}
+	out := guarded.Uploaded{Parts: make([]guarded.PartInfo, len(page.Parts)), More: page.Next > 0, Algorithm: up.Algorithm, ChecksumType: up.ChecksumType, Creator: up.Creator}
 	for i, p := range page.Parts {
 		out.Parts[i] = guarded.PartInfo{Number: p.Number, ETag: p.ETag, Size: p.Size, Modified: p.LastModified}
 	}
