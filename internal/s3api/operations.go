@@ -157,7 +157,7 @@ var objectOperations = []operation{
 	{name: "CopyObject", method: "PUT", level: objectLevel, copies: true, rights: toWrite, long: true,
 		fenced: fencedWrite, plain: passCopy, guarded: copyObject, note: "In a scope, conditions on the destination hold at every store. Between two stores the bytes pass through s3fence."},
 	{name: "GetObjectAttributes", method: "GET", level: objectLevel, selects: []string{"attributes"}, params: version, rights: toRead,
-		fenced: fencedRead, plain: pass, guarded: getObjectAttributes, note: "In a scope, parts are listed where their sizes were recorded, else counted."},
+		fenced: fencedRead, plain: pass, guarded: getObjectAttributes},
 
 	{name: "CreateMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploads"}, rights: toWrite,
 		fenced: fencedStage, plain: pass, guarded: createUpload, renames: true, note: "The upload keeps the token it was created with."},
@@ -166,7 +166,7 @@ var objectOperations = []operation{
 	{name: "UploadPartCopy", method: "PUT", level: objectLevel, selects: []string{"partNumber", "uploadId"}, copies: true, rights: toWrite, long: true,
 		fenced: fencedUpload, plain: passCopy, guarded: copyPart},
 	{name: "CompleteMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploadId"}, rights: toWrite, body: document, long: true,
-		fenced: fencedUpload, plain: pass, guarded: completeUpload, renames: true, note: "In a scope, checksums and the size of the whole object are compared with those of its parts."},
+		fenced: fencedUpload, plain: pass, guarded: completeUpload, renames: true, note: "In a scope, a size and a checksum of the whole object are compared with those of its parts."},
 	{name: "AbortMultipartUpload", method: "DELETE", level: objectLevel, selects: []string{"uploadId"}, rights: toWrite,
 		fenced: fencedUpload, plain: pass, guarded: abortUpload},
 	{name: "ListParts", method: "GET", level: objectLevel, selects: []string{"uploadId"}, params: []string{"max-parts", "part-number-marker", "encoding-type"}, rights: toWrite,
