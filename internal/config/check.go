@@ -117,7 +117,7 @@ func (c *checker) needed(key, v, remedy string) {
 
 func (c *checker) buckets() {
 	if len(c.Buckets) == 0 && len(c.Upstreams) > 1 {
-		c.fail("buckets", "name each bucket with its upstream", "it is missing: with %d upstreams nobody knows where a bucket lies", len(c.Upstreams))
+		c.fail("buckets", "name each bucket with its upstream, such as buckets: {data: {upstream: "+slices.Sorted(maps.Keys(c.Upstreams))[0]+"}}", "it is missing: with %d upstreams nobody knows where a bucket lies", len(c.Upstreams))
 	}
 	seen := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Buckets)) {

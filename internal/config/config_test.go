@@ -166,6 +166,8 @@ func TestProblems(t *testing.T) {
 			[]string{"s3fence.yaml:7: guards[0].lock_delay: no locks are granted under this guard; leave it out"}},
 		{"a delay without end", minimal + "guards:\n  - pattern: s3://data/\n    lock_delay: 2h\n", nil,
 			[]string{"s3fence.yaml:6: guards[0].lock_delay: 2h is too long; it may be from 0s to 1h"}},
+		{"two stores, and no buckets", strings.Replace(minimal, "}}", "}, b: {endpoint: \"http://i:1\", access_key: a, secret_key: b}}", 1), nil, []string{
+			"s3fence.yaml: buckets: it is missing: with 2 upstreams nobody knows where a bucket lies; name each bucket with its upstream, such as buckets: {data: {upstream: b}}"}},
 		{"all together", "listen: nonsense\nstate: mysql://x\nguard_lease: 1h\nlog: {level: loud}\n", nil, []string{
 			"s3fence.yaml: upstreams: it is missing: there is no store to keep objects in; name one with endpoint, access_key and secret_key",
 			"s3fence.yaml: credentials: it is missing: no client could sign in; add one with access_key, secret_key, rights and buckets",

@@ -165,6 +165,8 @@ type Uploaded struct {
 	More  bool
 	// Algorithm, ChecksumType and StorageClass are what the upload was created with.
 	Algorithm, ChecksumType, StorageClass string
+	// Creator is the access key that created the upload.
+	Creator string
 }
 
 // Complete joins the parts of an upload into the object.

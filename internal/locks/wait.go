@@ -16,7 +16,13 @@ import (
 const lapse = 10 * time.Second
 
 // errStopping answers those who wait when the process stops. Nothing happened.
-var errStopping = fmt.Errorf("%w: this proxy is stopping; ask again", state.ErrUnavailable)
+var errStopping = &stoppingError{}
+
+// stoppingError is an unavailability, and not the database's fault.
+type stoppingError struct{}
+
+func (*stoppingError) Error() string { return "this proxy is stopping; ask again" }
+func (*stoppingError) Unwrap() error { return state.ErrUnavailable }
 
 // queue takes a place for a request that was refused and waits in it, if the request
 // waits; a ticket keeps the place behind the answer.

@@ -45,6 +45,9 @@ const (
 // ErrListen is wrapped by errors about ports.
 var ErrListen = errors.New("cannot listen")
 
+// ErrSpool is wrapped by errors about the directory for bodies that must be kept.
+var ErrSpool = errors.New("cannot keep bodies on disk")
+
 // Options are what is not configuration.
 type Options struct {
 	// Logger defaults to slog.Default().
@@ -109,6 +112,9 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *Proxy, err error)
 	if err != nil {
 		return nil, err
 	}
+	if err := tryDir(string(c.Limits.SpoolDir)); err != nil {
+		return nil, err
+	}
 	if p.buckets, err = bucketsOf(c); err != nil {
 		return nil, err
 	}
@@ -137,6 +143,16 @@ func New(ctx context.Context, c *config.Config, o Options) (_ *Proxy, err error)
 		return nil, err
 	}
 	return p, p.wire(ctx, keyring, events.Fan(observers...))
+}
+
+// tryDir makes a file where bodies are kept, and removes it: a directory that cannot
+// be written would else be found out by the first client whose body needs it.
+func tryDir(dir string) error {
+	f, err := os.CreateTemp(dir, "s3fence-start-*")
+	if err != nil {
+		return fmt.Errorf("%w: %w; set limits.spool_dir to a directory that s3fence can write", ErrSpool, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // hostName says which proxy of a deployment this is.

@@ -175,6 +175,7 @@ func TestRefusedStarts(t *testing.T) {
 		{"admin port taken", []string{"S3FENCE_ADMIN_LISTEN=" + taken.Addr().String()}, ErrListen, []string{"admin_listen"}},
 		{"no certificate", []string{"S3FENCE_TLS__CERT_FILE=" + dir + "/not.pem", "S3FENCE_TLS__KEY_FILE=" + dir + "/not.pem"}, nil, []string{"tls", "check cert_file and key_file"}},
 		{"no CA", []string{"S3FENCE_UPSTREAMS__MAIN__ENDPOINT=https://" + nobody, "S3FENCE_UPSTREAMS__MAIN__CA_FILE=" + dir + "/not.pem"}, nil, []string{"upstreams.main", "no PEM certificate"}},
+		{"no spool", []string{"S3FENCE_LIMITS__SPOOL_DIR=" + dir + "/absent"}, ErrSpool, []string{"limits.spool_dir", dir + "/absent", "no such file or directory"}},
 		{"pattern", []string{"S3FENCE_GUARDS__0__PATTERN=s3://data/a*/"}, nil, []string{"$S3FENCE_GUARDS__0__PATTERN: guards[0].pattern", "a whole segment only"}},
 		{"overlap", []string{"S3FENCE_GUARDS__0__PATTERN=s3://data/a/", "S3FENCE_GUARDS__1__PATTERN=s3://data/*/"}, nil, []string{"guards[1].pattern: s3://data/*/ overlaps s3://data/a/"}},
 	} {

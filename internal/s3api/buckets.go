@@ -190,6 +190,9 @@ func createBucket(rq *request) error {
 		return denied("Creating the bucket %s needs the right admin or write on all of it, which access key %s does not have.", rq.bucket, rq.who.AccessKey)
 	}
 	client, bucket, err := rq.s.buckets.Bucket(rq.bucket)
+	if errors.Is(err, ErrNoSuchBucket) {
+		return fail(http.StatusNotFound, "NoSuchBucket", "The bucket %s is not in the configuration of s3fence, which names its buckets one by one; add it there, under buckets, before it is created.", rq.bucket)
+	}
 	if err != nil {
 		return err
 	}

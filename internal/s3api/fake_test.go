@@ -363,7 +363,7 @@ func (f *fakeObjects) ListParts(_ context.Context, u *guarded.UploadRef, after, 
 	if up == nil {
 		return guarded.Uploaded{}, object.ErrNoSuchUpload
 	}
-	out := guarded.Uploaded{Algorithm: up.Algorithm, ChecksumType: up.ChecksumType}
+	out := guarded.Uploaded{Algorithm: up.Algorithm, ChecksumType: up.ChecksumType, Creator: up.Caller}
 	for _, n := range slices.Sorted(maps.Keys(up.parts)) {
 		if n <= after {
 			continue

@@ -190,6 +190,9 @@ func testGuardedMultipart(t *testing.T, b *bench) {
 	if err != nil || len(ups.Uploads) != 1 || *ups.Uploads[0].Key != *key || *ups.Uploads[0].UploadId != *up.UploadId {
 		t.Errorf("uploads %+v, %v", ups, err)
 	}
+	if *parts.Initiator.ID != *ups.Uploads[0].Initiator.ID || *parts.Initiator.DisplayName != *ups.Uploads[0].Initiator.DisplayName {
+		t.Errorf("the list of parts and that of uploads name two initiators: %+v, %+v", parts.Initiator, ups.Uploads[0].Initiator)
+	}
 	complete := func(e1, e2 *string, n1, n2 int32) error {
 		_, err := other.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: up.UploadId, MultipartUpload: &types.CompletedMultipartUpload{
 			Parts: []types.CompletedPart{{PartNumber: &n1, ETag: e1}, {PartNumber: &n2, ETag: e2}},

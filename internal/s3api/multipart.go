@@ -285,7 +285,7 @@ func listParts(rq *request) error {
 		x.text("Key", rq.key)
 	}
 	x.text("UploadId", u.ID)
-	rq.owner(x, "Initiator")
+	initiator(x, page.Creator)
 	rq.owner(x, "Owner")
 	x.text("StorageClass", cmp.Or(page.StorageClass, object.StandardClass))
 	x.number("PartNumberMarker", int64(after))
@@ -353,9 +353,7 @@ func listUploads(rq *request) error {
 		x.open("Upload")
 		x.name("Key", u.Key, encode)
 		x.text("UploadId", u.ID)
-		x.open("Initiator")
-		x.text("ID", orOwner(u.Creator))
-		x.close("Initiator")
+		initiator(x, u.Creator)
 		rq.owner(x, "Owner")
 		x.text("StorageClass", cmp.Or(u.StorageClass, object.StandardClass))
 		x.when("Initiated", u.Initiated.UTC().Truncate(time.Millisecond))
@@ -372,11 +370,14 @@ func listUploads(rq *request) error {
 	return rq.document(x)
 }
 
-func orOwner(creator string) string {
-	if creator == "" {
-		return ownerID
-	}
-	return creator
+// initiator writes who created an upload: an access key, or the one owner where that
+// is not known, as of uploads that lie outside of guards.
+func initiator(x *xmlWriter, creator string) {
+	creator = cmp.Or(creator, ownerID)
+	x.open("Initiator")
+	x.text("ID", creator)
+	x.text("DisplayName", creator)
+	x.close("Initiator")
 }
 
 // uploadsPage is a page of open uploads, rolled up under the delimiter.

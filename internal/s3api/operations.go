@@ -159,7 +159,7 @@ var objectOperations = []operation{
 	{name: "PutObject", method: "PUT", level: objectLevel, rights: toWrite, body: content, long: true,
 		fenced: fencedWrite, plain: pass, guarded: putObject},
 	{name: "GetObject", method: "GET", level: objectLevel, params: responseParams, rights: toRead, long: true,
-		fenced: fencedRead, plain: passRead, guarded: getObject, note: "In a scope, versionId is null or absent."},
+		fenced: fencedRead, plain: passRead, guarded: getObject, note: "In a scope, the only version is null."},
 	{name: "HeadObject", method: "HEAD", level: objectLevel, params: responseParams, rights: toRead,
 		fenced: fencedRead, plain: passRead, guarded: headObject},
 	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: version, rights: toWrite,

@@ -384,6 +384,18 @@ func TestBuckets(t *testing.T) {
 	wantCode(t, err, "NoSuchBucket")
 }
 
+// Where the configuration names each bucket, another one cannot be made by a request,
+// and "does not exist" would be no answer to who creates it.
+func TestCreateABucketThatIsNotConfigured(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, newStore(t, nil, "data"), nil, func(o *Options) { o.Buckets.(*bucketMap).gone = map[string]bool{"fresh": true} })
+	_, err := b.sdk(t, testKey, "").CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("fresh")})
+	wantCode(t, err, "NoSuchBucket")
+	if err == nil || !strings.Contains(err.Error(), "under buckets") {
+		t.Errorf("%v says nothing of the configuration", err)
+	}
+}
+
 func TestRights(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, newStore(t, nil, "data", "other"), nil)

@@ -631,7 +631,7 @@ func (s *Store) ListParts(ctx context.Context, u *guarded.UploadRef, after, limi
 	if err != nil {
 		return guarded.Uploaded{}, storeError("listing the parts", err)
 	}
-	out := guarded.Uploaded{Parts: make([]guarded.PartInfo, len(page.Parts)), More: page.Next > 0, Algorithm: up.Algorithm, ChecksumType: up.ChecksumType, StorageClass: up.StorageClass()}
+	out := guarded.Uploaded{Parts: make([]guarded.PartInfo, len(page.Parts)), More: page.Next > 0, Algorithm: up.Algorithm, ChecksumType: up.ChecksumType, StorageClass: up.StorageClass(), Creator: up.Creator}
 	for i, p := range page.Parts {
 		out.Parts[i] = guarded.PartInfo{Number: p.Number, ETag: p.ETag, Size: p.Size, Modified: p.LastModified}
 	}
