@@ -55,7 +55,7 @@ func TestPage(t *testing.T) {
 // section is the generated part of the page.
 func section(rows []row, result string) string {
 	var b strings.Builder
-	b.WriteString("\nThe last whole run of `make parity`, summed over http and TLS, path and virtual-hosted style:\n\n```\n" + result + "```\n\n")
+	b.WriteString("\nThe last run of `make parity`, or what there is of one:\n\n```\n" + result + "```\n\n")
 	b.WriteString("Tests whose verdicts differ, and why:\n")
 	for i := 0; i < len(rows); {
 		j := i
