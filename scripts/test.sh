@@ -142,7 +142,7 @@ e2e() {
 	step 'build mc' "$scripts/mc.sh"
 	step 'find or build Terraform' "$scripts/terraform.sh"
 	suites
-	S3FENCE_TEST_BIN=$PWD/bin tests e2e -race -count=1 ./e2e/...
+	S3FENCE_TEST_BIN=$PWD/bin tests e2e -count=1 ./e2e/...
 }
 
 # suites builds the tests of others that e2e/parity runs.
