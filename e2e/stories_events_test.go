@@ -178,7 +178,7 @@ func TestEventsAreFollowed(t *testing.T) {
 	assert.Equal(t, refused, refusedWrites(all))
 	holders := map[any]string{}
 	for _, e := range all {
-		if e.Kind == client.EventGrant || e.Kind == client.EventTakeover {
+		if e.Kind == client.EventGranted || e.Kind == client.EventTakeover {
 			holders[e.Token] = e.Owner
 		}
 	}

@@ -103,7 +103,7 @@ var suites = []*suite{
 				"MINT_MODE=full", "RUN_ON_FAIL=1", "ENABLE_KMS=0")
 		},
 		arguments: func(string, []string) []string { return nil },
-		read:      readMinIO, slices: 12,
+		read:      readMinIO, slices: 24,
 	},
 	{
 		name:        "gocloud",
@@ -135,7 +135,7 @@ var suites = []*suite{
 		name:        "versitygw",
 		environment: server.common,
 		arguments:   func(string, []string) []string { return nil },
-		read:        readVersitygw, slices: 24,
+		read:        readVersitygw, slices: 48,
 	},
 }
 
