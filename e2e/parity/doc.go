@@ -20,7 +20,7 @@
 //
 // make parity runs every test in every cell and writes result.txt. make test runs a
 // part: each pair of side, transport and style for each suite and store, the long
-// suites in slices by the hash of a test's name: 36 cells, 170 s of processor time
+// suites in slices by the hash of a test's name: 36 cells, 115 s of processor time
 // without that of PostgreSQL. One cell, or one test, again:
 //
 //	go test ./e2e/parity -v -run TestParity -words -only minio-go/minio/token/tls -tests testFunctional
