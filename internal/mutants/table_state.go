@@ -10,7 +10,7 @@ var stateMutants = []Mutant{
 		File:     "internal/postgres/resolve.go",
 		Old:      `f.exec(claimOutcome, outcomeDay(id), pgUUID(id), state.Aborted)`,
 		New:      `verdict = state.Aborted`,
-		CaughtBy: pg("TestCommitThatArrivesAfterItsVerdict"),
+		CaughtBy: contract("outcomes", "aborted can never commit"),
 	},
 	{
 		Name: "aborted-commits-after-all", Breaks: "F7",
