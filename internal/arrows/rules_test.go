@@ -66,6 +66,7 @@ var rooms = map[string]room{
 	"internal/corpus":      {nil, "it holds what strangers said and understands none of it"},
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
 	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
+	"internal/history":     {[]string{"internal/fence"}, "it judges answers as clients see them, whatever gave them"},
 	"e2e":                  {nil, "black box: it sees what users see"},
 	"e2e/parity":           {nil, "suites of others see what users see"},
 
