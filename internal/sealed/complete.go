@@ -56,18 +56,33 @@ func (s *Store) goOn(ctx context.Context, c *guarded.Complete) error {
 	})
 }
 
+// complete answers a Complete whose upload is completed already as the first was
+// answered. All tries of one Complete name one upload and one list, so an answer that
+// ends the trying speaks for all of them (F7): whatever made this try fail, an
+// earlier one may have taken effect meanwhile.
 func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket string, c *guarded.Complete, digest string) (object.Info, error) {
 	up, err := s.find(ctx, &c.UploadRef)
 	if err != nil {
 		return object.Info{}, err
 	}
 	if up.Completed {
-		// Its answer would be one under a mark that never rose (F4).
-		if c.Request.Token != 0 && c.Request.Token != up.Token {
-			return object.Info{}, otherToken(up.Token, c.Request.Token)
-		}
 		return replayComplete(up, c, digest)
 	}
+	info, err := s.completeOpen(ctx, client, bucket, c, digest)
+	if err == nil || errors.Is(err, state.ErrUnknown) {
+		return info, err
+	}
+	switch now, ferr := s.find(ctx, &c.UploadRef); {
+	case ferr == nil && now.Completed:
+		return replayComplete(now, c, digest)
+	case ferr != nil && !errors.Is(ferr, object.ErrNoSuchUpload):
+		return object.Info{}, ferr
+	}
+	return object.Info{}, err
+}
+
+// completeOpen completes an upload that was open a moment ago.
+func (s *Store) completeOpen(ctx context.Context, client *upstream.Client, bucket string, c *guarded.Complete, digest string) (object.Info, error) {
 	up, v, err := s.open(ctx, &c.UploadRef, fence.Write)
 	if err != nil {
 		return object.Info{}, err
@@ -80,13 +95,9 @@ func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket st
 		return object.Info{}, err
 	}
 	pause.At(pause.BeforeUpload)
-	st, kind, err := s.join(ctx, client, bucket, up, c)
+	j := &joining{s: s, c: c, client: client, bucket: bucket, up: up, digest: digest}
+	st, kind, err := j.join(ctx)
 	if err != nil {
-		// Perhaps because the client's first try took effect just now, and what was
-		// recorded of the parts went with it.
-		if now, ferr := s.find(ctx, &c.UploadRef); ferr == nil && now.Completed {
-			return replayComplete(now, c, digest)
-		}
 		return object.Info{}, err
 	}
 	pause.At(pause.AfterUpload)
@@ -95,17 +106,14 @@ func (s *Store) complete(ctx context.Context, client *upstream.Client, bucket st
 	attrs := up.Attributes
 	attrs.Parts = len(c.Parts)
 	attrs.Algorithm, attrs.Checksums, attrs.ChecksumType = "", st.sums, kind
-	info, err := s.commitObject(&c.Op, "CompleteMultipartUpload", c.Conditions, object.Info{Ref: c.Ref, Attributes: attrs}, st, &row)
-	if errors.Is(err, object.ErrNoSuchUpload) {
-		// Perhaps the client's own retry was faster.
-		if now, ferr := s.find(ctx, &c.UploadRef); ferr == nil && now.Completed {
-			return replayComplete(now, c, digest)
-		}
-	}
-	return info, err
+	return s.commitObject(&c.Op, "CompleteMultipartUpload", c.Conditions, object.Info{Ref: c.Ref, Attributes: attrs}, st, &row)
 }
 
 func replayComplete(up *state.Upload, c *guarded.Complete, digest string) (object.Info, error) {
+	if c.Request.Token != 0 && c.Request.Token != up.Token {
+		// Its answer would be one under a mark that never rose (F4).
+		return object.Info{}, otherToken(up.Token, c.Request.Token)
+	}
 	if up.Digest != digest {
 		return object.Info{}, object.ErrNoSuchUpload
 	}
