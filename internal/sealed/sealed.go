@@ -53,7 +53,11 @@ type Options struct {
 	CollectAfter time.Duration
 	// CollectEvery is the pause between two runs of the collector.
 	CollectEvery time.Duration
-	Logger       *slog.Logger
+	// Turn, where set, is called by each request before it joins others in a shared
+	// read or transaction, with what it asks for, and may block: a simulation orders
+	// requests by it that were woken at the same moment.
+	Turn   func(what string)
+	Logger *slog.Logger
 }
 
 // Store is the sealed way to write and read. It is safe for concurrent use.
@@ -93,7 +97,7 @@ func New(ctx context.Context, st State, buckets Buckets, o Options) (*Store, err
 	known := newRecall()
 	return &Store{
 		state: st, buckets: buckets, names: names{dep.ID}, known: known,
-		commits: newCommitter(run, st, known), reads: newReader(run, st, known),
+		commits: newCommitter(run, st, known, o.Turn), reads: newReader(run, st, known, o.Turn),
 		opts: o, log: o.Logger, stop: stop,
 	}, nil
 }
