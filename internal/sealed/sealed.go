@@ -186,12 +186,31 @@ func (s *Store) look(ctx context.Context, op *guarded.Op, access fence.Access, r
 	r.Access = access
 	switch verdict := fence.Judge(&g, row.Mark, r); verdict {
 	case fence.Admitted, fence.Raises:
-		return v, row, nil
+		if _, exists := v.Scopes[op.Scope]; !exists && access == fence.Write {
+			err = s.makeRow(ctx, op.Scope)
+		}
+		return v, row, err
 	default:
 		refusal := fence.Refuse(verdict, op.Scope, &g, row.Mark, r)
 		refusal.Last, refusal.Now = row.Last, v.Now
 		return nil, row, refusal
 	}
+}
+
+// makeRow gives a scope its row before the first bytes of it are sent: the collector
+// looks for bytes where there is a row, and theirs might never be committed.
+func (s *Store) makeRow(ctx context.Context, scope fence.Scope) error {
+	row := state.NewScope(scope, fence.Sealed)
+	return state.Run(ctx, s.state, &state.Tx{
+		Scopes: []state.ScopeLock{{Scope: scope, Mode: state.Exclusive}}, Wait: lockWait,
+		Decide: func(v *state.View) (state.Changes, error) {
+			if _, exists := v.Scopes[scope]; exists {
+				return state.Changes{}, nil
+			}
+			row.EpochSince = v.Now
+			return state.Changes{Scopes: []state.Scope{row}}, nil
+		},
+	})
 }
 
 // operation begins the commit of an operation.
