@@ -68,6 +68,7 @@ var rooms = map[string]room{
 	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
 	"internal/history":     {[]string{"internal/fence"}, "it judges answers as clients see them, whatever gave them"},
 	"e2e":                  {nil, "black box: it sees what users see"},
+	"e2e/chaos":            {nil, "processes that are hurt see what users see"},
 	"e2e/parity":           {nil, "suites of others see what users see"},
 
 	"examples/go/append":              {[]string{"client"}, "an example is copied: it knows what its reader may import"},

@@ -21,6 +21,8 @@ type Report struct {
 	Marks []Mark
 	// Err is what [Judge] said of Ops, nil for a correct history.
 	Err error
+	// Unjudged says that nobody asked the judge: the page gives no verdict.
+	Unjudged bool
 	// Notes are shown above the pictures, a paragraph each.
 	Notes []string
 }
@@ -114,6 +116,8 @@ func newPage(r Report) page {
 	p := page{Title: r.Title, Notes: r.Notes, Facts: facts(ops, r.Marks), Counts: counts(ops)}
 	found := violations(r.Err)
 	switch {
+	case r.Unjudged:
+		p.Verdict, p.Class = "not judged", "none"
 	case r.Err == nil:
 		p.Verdict, p.Class = "correct", "good"
 		p.Said = "Some order of these operations, each between its call and its return, explains every answer."
