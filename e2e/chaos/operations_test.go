@@ -219,12 +219,14 @@ func (c *client) list(ctx context.Context) bool {
 func (c *client) multipart(ctx context.Context, key, value string) bool {
 	h := c.header(c.token)
 	a := c.send(ctx, c.front(), request{method: http.MethodPost, path: c.path(key), query: url.Values{"uploads": {""}}, header: h})
-	var created struct{ UploadId string }
+	var created struct {
+		ID string `xml:"UploadId"`
+	}
 	if a.status != http.StatusOK || xml.Unmarshal(a.body, &created) != nil {
 		return a.code() != "StaleFencingToken"
 	}
-	upload := url.Values{"uploadId": {created.UploadId}}
-	part := url.Values{"uploadId": {created.UploadId}, "partNumber": {"1"}}
+	upload := url.Values{"uploadId": {created.ID}}
+	part := url.Values{"uploadId": {created.ID}, "partNumber": {"1"}}
 	a = c.send(ctx, c.front(), request{method: http.MethodPut, path: c.path(key), query: part, header: h, body: body(value)})
 	if a.status != http.StatusOK {
 		return a.code() != "StaleFencingToken"
