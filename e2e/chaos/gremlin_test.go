@@ -16,8 +16,9 @@ import (
 // gremlin hurts a world, as its seed says.
 type gremlin struct {
 	world *world
-	begin time.Duration
-	rng   *rand.Rand
+	// begin is that of the history; no fault lasts past end.
+	begin, end time.Duration
+	rng        *rand.Rand
 
 	running sync.WaitGroup
 	mu      sync.Mutex
@@ -125,13 +126,14 @@ func (g *gremlin) run(ctx context.Context) {
 	}
 }
 
-// hurt does a fault to a target, unless it suffers from another one.
+// hurt does a fault to a target, unless it suffers from another one, or would suffer
+// past the end.
 func (g *gremlin) hurt(t target, f fault) {
 	length := f.from + time.Duration(g.rng.Int64N(int64(f.to-f.from)))
 	hard := g.rng.IntN(2) == 0
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.busy[t.name] {
+	if g.busy[t.name] || now()+length > g.end {
 		return
 	}
 	g.busy[t.name] = true

@@ -105,7 +105,10 @@ func split(ops []Op, keys bool) map[part][]Op {
 		case List:
 			common[o.Scope] = append(common[o.Scope], o)
 			for key := range o.Shown {
-				parts[part{o.Scope, key}] = parts[part{o.Scope, key}] // a key of nobody, perhaps
+				keyOfNobody := part{o.Scope, key} // perhaps
+				if _, known := parts[keyOfNobody]; !known {
+					parts[keyOfNobody] = nil
+				}
 			}
 		default:
 			parts[part{o.Scope, o.Key}] = append(parts[part{o.Scope, o.Key}], o)
