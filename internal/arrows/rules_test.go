@@ -72,6 +72,7 @@ var rooms = map[string]room{
 	"internal/sim":         {simulated, "it runs the product as it is wired, over a state in memory and a store of its own: no database, no network"},
 	"internal/history":     {[]string{"internal/fence"}, "it judges answers as clients see them, whatever gave them"},
 	"e2e":                  {nil, "black box: it sees what users see"},
+	"e2e/chaos":            {nil, "processes that are hurt see what users see"},
 	"e2e/parity":           {nil, "suites of others see what users see"},
 
 	"examples/go/append":              {[]string{"client"}, "an example is copied: it knows what its reader may import"},
