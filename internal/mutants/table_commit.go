@@ -153,24 +153,24 @@ var commitMutants = []Mutant{
 		Name: "upload-not-read-in-the-commit", Breaks: "F6, F7",
 		What:     "a Complete commits although its upload was ended meanwhile",
 		File:     "internal/sealed/put.go",
-		Old:      `now == nil || now.Completed || now.Attempt != up.Attempt {`,
-		New:      `now != nil && (now.Completed || now.Attempt != up.Attempt) {`,
+		Old:      `completable(v.Uploads[up.ID], up, st.guessed)`,
+		New:      `completable(up, up, st.guessed)`,
 		CaughtBy: sealed("TestCompleteOfAnUploadThatEnds"),
 	},
 	{
 		Name: "complete-without-head", Breaks: "F6, F7",
 		What: "the answer to a Complete is believed",
-		File: "internal/sealed/upload.go",
+		File: "internal/sealed/join.go",
 		Old: `	head, err := client.HeadObject(ctx, bucket, key, nil)
 	switch {
-	case err != nil && cerr != nil:`,
+	case upstream.NotFound(err) &&`,
 		New: `	if cerr == nil {
 		etag, _ = multipartETag(parts)
-		return etag, nil
+		return etag, false, nil
 	}
 	head, err := client.HeadObject(ctx, bucket, key, nil)
 	switch {
-	case err != nil && cerr != nil:`,
+	case upstream.NotFound(err) &&`,
 		CaughtBy: sealed("TestStoreThatCompletesNothing"),
 		Missed:   true,
 	},
