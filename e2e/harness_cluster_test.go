@@ -72,6 +72,10 @@ type Options struct {
 	TLS bool
 	// Config is merged over the configuration, key by key at the top.
 	Config map[string]any
+	// Disk is seen by the proxies, where set.
+	Disk *testserver.Disk
+	// Arguments are added to those of dev.
+	Arguments []string
 }
 
 // The credentials with every right that a cluster is configured with. [NewDev]
@@ -322,7 +326,7 @@ func NewDev(t *testing.T, o Options) *Cluster {
 	c := &Cluster{t: t, AccessKey: "s3fence-dev", SecretKey: "s3fence-dev-secret", Bucket: "demo", options: o}
 	p := &Proxy{t: t, cluster: c, folder: serverFolder(t, "dev"), addr: freeAddress(t), Env: map[string]string{}}
 	p.URL = "http://" + p.addr
-	p.args = []string{"dev", "--listen", p.addr}
+	p.args = append([]string{"dev", "--listen", p.addr}, o.Arguments...)
 	if o.Pause != "" {
 		p.Env["S3FENCE_PAUSE"] = o.Pause
 		p.Env["S3FENCE_PAUSE_DIR"] = serverFolder(t, "pause")
