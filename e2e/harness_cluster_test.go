@@ -72,7 +72,7 @@ type Options struct {
 	TLS bool
 	// Config is merged over the configuration, key by key at the top.
 	Config map[string]any
-	// Disk is seen by the proxies, where set.
+	// Disk is seen by the proxies, where set; SQLite's file lies on it.
 	Disk *testserver.Disk
 	// Arguments are added to those of dev.
 	Arguments []string
@@ -183,6 +183,8 @@ func (c *Cluster) start() {
 func (c *Cluster) openState() string {
 	o := &c.options
 	switch {
+	case o.State == SQLite && o.Disk != nil:
+		return "sqlite:" + o.Disk.Inside("state.db")
 	case o.State == SQLite:
 		return "sqlite:" + filepath.Join(serverFolder(c.t, "state"), "state.db")
 	case o.DSN != "":
