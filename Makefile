@@ -70,3 +70,7 @@ bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH
 .PHONY: flood
 flood: build ## what a flood of bad requests does to good ones, a minute (FLOOD='-rate 5000')
 	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.run '^TestFlood$$' -test.v $(FLOOD)
+
+.PHONY: soak
+soak: build ## two proxies for T=1h and OPS=1000000 operations at bounded memory, nothing lost (SOAK='-minio')
+	@go test -c -tags soak -o bin/soak ./e2e/soak && cd e2e/soak && ../../bin/soak -test.timeout 24h -test.v -for $(if $(filter command,$(origin T)),$(T),1h) -ops $(or $(OPS),1000000) $(SOAK)
