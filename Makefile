@@ -40,6 +40,10 @@ e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 parity: build ## suites of others, straight at a store and through the proxy, every test: over an hour
 	@scripts/test.sh parity
 
+.PHONY: mutants
+mutants: ## plants a fault at a time, each of which a test must notice (M="stale-by-one …": those alone)
+	@M='$(M)' scripts/test.sh mutants
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for T=60s each (F="FuzzServe …": those alone)
 	@scripts/fuzz.sh $(T) $(F)

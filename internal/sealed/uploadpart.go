@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"crypto/md5" //nolint:gosec // S3's part ETags are MD5
 	"encoding/base64"
 	"fmt"
@@ -48,7 +49,7 @@ func (s *Store) UploadPart(ctx context.Context, p *guarded.Part) (guarded.PartIn
 		return guarded.PartInfo{}, failed
 	}
 	if err != nil {
-		return guarded.PartInfo{}, err
+		return guarded.PartInfo{}, s.unlessEnded(ctx, &p.UploadRef, err)
 	}
 	if sums == nil {
 		sums = verified(p.Checksums, p.Verified)
@@ -97,6 +98,19 @@ func (s *Store) sendPart(ctx context.Context, client *upstream.Client, bucket st
 		return got, nil, nil
 	}
 	return got, map[string]string{algorithm: checksum.String(extra)}, nil
+}
+
+// unlessEnded looks again at an upload that the store does not know any more: if it was
+// ended while the part was under way, that is the answer, and no failure of the store.
+func (s *Store) unlessEnded(ctx context.Context, u *guarded.UploadRef, err error) error {
+	if !upstream.HasCode(err, "NoSuchUpload") {
+		return err
+	}
+	switch up, ferr := s.find(ctx, u); {
+	case errors.Is(ferr, object.ErrNoSuchUpload), ferr == nil && up.Completed:
+		return object.ErrNoSuchUpload
+	}
+	return err
 }
 
 // keepPart records a part that the store has.
@@ -151,7 +165,7 @@ func (s *Store) CopyPart(ctx context.Context, p *guarded.PartCopy) (guarded.Part
 	if src.client == client && up.Algorithm == "" {
 		got, err = client.UploadPartCopy(ctx, src.at, bucket, up.Physical, up.Upstream, p.Number, nil)
 		if err != nil {
-			return guarded.PartInfo{}, s.copyError(ctx, src, err)
+			return guarded.PartInfo{}, s.unlessEnded(ctx, &p.UploadRef, s.copyError(ctx, src, err))
 		}
 	} else {
 		err = s.relay(ctx, src, size, func(body io.Reader) (err error) {
@@ -159,7 +173,7 @@ func (s *Store) CopyPart(ctx context.Context, p *guarded.PartCopy) (guarded.Part
 			return err
 		})
 		if err != nil {
-			return guarded.PartInfo{}, err
+			return guarded.PartInfo{}, s.unlessEnded(ctx, &p.UploadRef, err)
 		}
 	}
 	info.ETag = got.ETag
