@@ -152,9 +152,9 @@ var commitMutants = []Mutant{
 	{
 		Name: "upload-not-read-in-the-commit", Breaks: "F6, F7",
 		What:     "a Complete commits although its upload was ended meanwhile",
-		File:     "internal/sealed/put.go",
-		Old:      `completable(v.Uploads[up.ID], up, st.guessed)`,
-		New:      `completable(up, up, st.guessed)`,
+		File:     "internal/sealed/join.go",
+		Old:      `case now == nil, now.Completed, now.Attempt != want.Attempt:`,
+		New:      `case now != nil && (now.Completed || now.Attempt != want.Attempt):`,
 		CaughtBy: sealed("TestCompleteOfAnUploadThatEnds"),
 	},
 	{
@@ -163,16 +163,40 @@ var commitMutants = []Mutant{
 		File: "internal/sealed/join.go",
 		Old: `	head, err := client.HeadObject(ctx, bucket, key, nil)
 	switch {
-	case upstream.NotFound(err) &&`,
+	case upstream.NotFound(err) && (cerr`,
 		New: `	if cerr == nil {
 		etag, _ = multipartETag(parts)
 		return etag, false, nil
 	}
 	head, err := client.HeadObject(ctx, bucket, key, nil)
 	switch {
-	case upstream.NotFound(err) &&`,
+	case upstream.NotFound(err) && (cerr`,
 		CaughtBy: sealed("TestStoreThatCompletesNothing"),
 		Missed:   true,
+	},
+	{
+		Name: "joined-from-any-list", Breaks: "F6",
+		What:     "what is joined under an ETag that proves nothing is taken for one's own",
+		File:     "internal/sealed/join.go",
+		Old:      `case !guessed, now.Digest == want.Digest:`,
+		New:      `case true, !guessed, now.Digest == want.Digest:`,
+		CaughtBy: sealed("TestLostAnswerToAnUploadJoinedFromAnotherList"),
+	},
+	{
+		Name: "list-not-announced", Breaks: "F7",
+		What:     "a Complete leaves for the store without a word to its repetitions",
+		File:     "internal/sealed/join.go",
+		Old:      `if err := j.announce(); err != nil {`,
+		New:      `if err := error(nil); err != nil {`,
+		CaughtBy: sealed("TestCompleteRepeatedAfterTheFirstDied"),
+	},
+	{
+		Name: "refused-beside-its-first-try", Breaks: "F7",
+		What:     "a Complete that fails is not asked for what its first try did",
+		File:     "internal/sealed/complete.go",
+		Old:      `case ferr == nil && now.Completed:`,
+		New:      `case false && ferr == nil && now.Completed:`,
+		CaughtBy: sealed("TestCompleteOvertakenAndPassed"),
 	},
 	{
 		Name: "md5-not-compared", Breaks: "F7",

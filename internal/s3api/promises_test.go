@@ -108,7 +108,7 @@ var promises = []promise{
 // is answered so (F7).
 func TestPromises(t *testing.T) {
 	t.Parallel()
-	put := &operations[slices.IndexFunc(operations[:], func(o operation) bool { return o.name == "PutObject" })]
+	put := &operations[slices.IndexFunc(operations, func(o operation) bool { return o.name == "PutObject" })]
 	listed := map[string]bool{}
 	for _, p := range promises {
 		if len(p.errs) == 0 || p.why == "" || p.when == "" {

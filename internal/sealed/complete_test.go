@@ -34,6 +34,8 @@ type completing struct {
 	beginning, deciding                          hook
 	// hides: the store shows neither the upload nor the object, or no part of it.
 	hides, hidesParts atomic.Bool
+	// loses: the answer to a join.
+	loses atomic.Bool
 	// digests: its ETags are those of the bytes after all.
 	digests atomic.Bool
 }
@@ -72,6 +74,10 @@ func newCompleting(t *testing.T) *completing {
 					if list {
 						rec.Body.WriteString("<Error><Code>NoSuchUpload</Code></Error>")
 					}
+				case join && c.loses.CompareAndSwap(true, false):
+					rec.Code = 502
+					rec.Body.Reset()
+					rec.Header().Del("Content-Length")
 				case list && c.hidesParts.Load():
 					rec.Body.Reset()
 					rec.Header().Del("Content-Length")
@@ -207,6 +213,27 @@ func TestUploadJoinedFromAnotherList(t *testing.T) { // F6, F7
 	require.NoError(t, c.Abort(t.Context(), &mine.UploadRef))
 	_, err = c.try(mine)
 	require.ErrorIs(t, err, object.ErrNoSuchUpload)
+}
+
+// Nor is it, where this one's answer is lost and what the other made has the right size.
+func TestLostAnswerToAnUploadJoinedFromAnotherList(t *testing.T) { // F6, F7
+	t.Parallel()
+	c := newCompleting(t)
+	mine := c.begin("mine")
+	c.beforeJoin.set(func() error {
+		theirs := *mine
+		theirs.Parts = []guarded.PartInfo{c.mustSend(mine.UploadRef, 1, []byte("ours"), "CRC64NVME")}
+		c.afterJoin.set(func() error {
+			c.deciding.set(func() error { return errors.New("cut off") })
+			return nil
+		})
+		_, err := c.try(&theirs)
+		assert.ErrorIs(t, err, state.ErrUnavailable)
+		c.loses.Store(true)
+		return nil
+	})
+	_, err := c.try(mine)
+	require.ErrorIs(t, err, guarded.ErrUndecided)
 }
 
 // One of which no try has left for the store will never take effect, whoever else
