@@ -93,6 +93,8 @@ type Cluster struct {
 	Store *storetest.Server
 	// DSN is the state's, without fault proxies; empty for SQLite and dev.
 	DSN string
+	// File is the SQLite database; empty for others and dev.
+	File string
 
 	options Options
 	cert    *certificate
@@ -180,7 +182,8 @@ func (c *Cluster) openState() string {
 	o := &c.options
 	switch {
 	case o.State == SQLite:
-		return "sqlite:" + filepath.Join(serverFolder(c.t, "state"), "state.db")
+		c.File = filepath.Join(serverFolder(c.t, "state"), "state.db")
+		return "sqlite:" + c.File
 	case o.DSN != "":
 		c.DSN = o.DSN
 	case o.Postgres != nil:
