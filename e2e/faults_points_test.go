@@ -282,10 +282,10 @@ func (s *stand) guarded(t *testing.T, l *ledger) {
 	t.Helper()
 	prefix := guardOf(l)
 	key, before := prefix+"a", ""
-	switch answer := s.b.Put(t, key, "before"); {
-	case answer.Status == http.StatusOK:
+	switch s.b.Put(t, key, "before").Status {
+	case http.StatusOK:
 		before = "before"
-	case answer.Status == http.StatusForbidden: // it is in force
+	case http.StatusForbidden: // it is in force
 		s.b.API(t, "POST", "/-/v1/guards", map[string]any{"pattern": s.Scope(prefix)}).Want(t, 200)
 		s.a.Put(t, key, "unfenced").WantCode(t, 403, "MissingFencingToken")
 		return

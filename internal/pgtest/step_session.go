@@ -95,7 +95,7 @@ func (s *Stepper) serve(client net.Conn) {
 
 // message reads one message whole, with its head.
 func message(from io.Reader) ([]byte, error) {
-	head := make([]byte, 5, 512)
+	head := make([]byte, 5)
 	if _, err := io.ReadFull(from, head); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,8 @@ func message(from io.Reader) ([]byte, error) {
 	if size < 4 || size > 1<<30 {
 		return nil, fmt.Errorf("pgtest: a message of %d bytes", size)
 	}
-	m := append(head, make([]byte, size-4)...)
+	m := make([]byte, 1+size)
+	copy(m, head)
 	_, err := io.ReadFull(from, m[5:])
 	return m, err
 }
