@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -152,7 +151,7 @@ func (w *world) run(fenced bool) run {
 		w.t.Fatal(err)
 	}
 	w.snap(o, own)
-	g := &gremlin{world: w, begin: began, end: now() + *length, rng: rand.New(rand.NewPCG(*seed, 0)), busy: map[string]bool{}, count: map[string]int{}}
+	g := &gremlin{world: w, begin: began, end: now() + *length, seed: *seed, busy: map[string]bool{}, count: map[string]int{}}
 	w.crowd(o)
 	ctx, cancel := context.WithTimeout(w.t.Context(), *length)
 	defer cancel()
