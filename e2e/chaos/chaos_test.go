@@ -126,6 +126,12 @@ func (r run) page(t *testing.T, path string, verdict error) {
 			Notes: []string{r.String(), "Harmful writes: " + r.harm.String()},
 		}), f.Close())
 	}
+	if err == nil && verdict != nil {
+		// Whoever looks for the reason wants all of it.
+		if f, err = os.Create(path + ".jsonl"); err == nil {
+			err = errors.Join(history.Write(f, r.ops), f.Close())
+		}
+	}
 	if err != nil {
 		t.Error(err)
 	}
