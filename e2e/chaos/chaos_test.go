@@ -167,7 +167,7 @@ func (w *world) run(fenced bool) run {
 		w.t.Fatal(err)
 	}
 	for _, k := range w.workers {
-		if err := k.process.WaitExit(readyWait); err != nil {
+		if err := k.ended(); err != nil {
 			w.t.Fatal(err)
 		}
 	}

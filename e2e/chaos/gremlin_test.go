@@ -88,6 +88,11 @@ var (
 	}
 )
 
+// lost swallows a few answers to requests that contain these bytes.
+func lost(marker string) fault {
+	return fault{"answers to " + marker + " lost", 500 * time.Millisecond, 3 * time.Second, func(t target) error { t.link.DropAnswer(3, marker); return nil }, pass}
+}
+
 // card is a fault for a kind of target.
 type card struct {
 	kind string
@@ -109,6 +114,10 @@ func cards() (workers, others []card) {
 		for _, kind := range []string{"proxy – database", "proxy – store", "workers – proxy"} {
 			others = append(others, card{kind, f})
 		}
+	}
+	// Where a commit or an upload has happened and nobody hears of it.
+	for range 2 {
+		others = append(others, card{"proxy with COMMIT on the wire – database", lost("COMMIT")}, card{"proxy – store", lost("PUT")})
 	}
 	return workers, others
 }
@@ -215,6 +224,7 @@ func (w *world) targets() map[string][]target {
 			all["workers – proxy"] = append(all["workers – proxy"], target{name: fmt.Sprintf("workers %c – %s", 'A'+g, p.name), link: l})
 		}
 	}
+	all["proxy with COMMIT on the wire – database"] = all["proxy – database"][:1]
 	for _, k := range w.workers {
 		all["worker"] = append(all["worker"], target{
 			name: fmt.Sprint("worker ", k.index), stop: func() error { return k.process.Pause() }, resume: func() error { return k.process.Resume() }, start: k.launch,
