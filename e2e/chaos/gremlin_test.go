@@ -99,39 +99,41 @@ type card struct {
 	fault
 }
 
-// cards are those of workers, mostly to be stopped, and all others.
-func cards() (workers, others []card) {
+// cards are those of workers, mostly to be stopped, of servers, each of which a run of
+// 20 s deals once or so, and of links.
+func cards() (workers, servers, links []card) {
 	for range 3 {
 		workers = append(workers, card{"worker", ofWorkers[0]})
 	}
 	workers = append(workers, card{"worker", ofWorkers[1]})
 	for _, f := range ofServers {
 		for _, kind := range []string{"proxy", "proxy", "database", "store"} {
-			others = append(others, card{kind, f})
+			servers = append(servers, card{kind, f})
 		}
 	}
 	for _, f := range ofLinks {
 		for _, kind := range []string{"proxy – database", "proxy – store", "workers – proxy"} {
-			others = append(others, card{kind, f})
+			links = append(links, card{kind, f})
 		}
 	}
 	// Where a commit or an upload has happened and nobody hears of it.
 	for range 2 {
-		others = append(others, card{"proxy with COMMIT on the wire – database", lost("COMMIT")}, card{"proxy – store", lost("PUT")})
+		links = append(links, card{"proxy with COMMIT on the wire – database", lost("COMMIT")}, card{"proxy – store", lost("PUT")})
 	}
-	return workers, others
+	return workers, servers, links
 }
 
 // run hurts until ctx ends, and returns when nothing hurts any more.
 func (g *gremlin) run(ctx context.Context) {
 	targets := g.world.targets()
-	workers, others := cards()
-	var both sync.WaitGroup
-	both.Go(func() {
+	workers, servers, links := cards()
+	var all sync.WaitGroup
+	all.Go(func() {
 		g.play(ctx, 1, targets, workers, len(g.world.workers)/2, 150*time.Millisecond, 500*time.Millisecond)
 	})
-	both.Go(func() { g.play(ctx, 2, targets, others, 2, 200*time.Millisecond, time.Second) })
-	both.Wait()
+	all.Go(func() { g.play(ctx, 2, targets, servers, 1, 200*time.Millisecond, time.Second) })
+	all.Go(func() { g.play(ctx, 3, targets, links, 1, 200*time.Millisecond, time.Second) })
+	all.Wait()
 	g.running.Wait()
 }
 
