@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	length  = flag.Duration("for", 20*time.Second, "how long each of the two runs lasts")
+	length  = flag.Duration("for", 18*time.Second, "how long each of the two runs lasts")
 	seed    = flag.Uint64("seed", 1, "what the gremlin and the workers do")
 	pageTo  = flag.String("page", "", "write the page of the fenced run to this file, and that of the other one beside it")
 	crowd   = flag.Int("workers", 12, "worker processes")
