@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +18,7 @@ import (
 )
 
 var (
-	length  = flag.Duration("for", 20*time.Second, "how long each of the two runs lasts")
+	length  = flag.Duration("for", 18*time.Second, "how long each of the two runs lasts")
 	seed    = flag.Uint64("seed", 1, "what the gremlin and the workers do")
 	pageTo  = flag.String("page", "", "write the page of the fenced run to this file, and that of the other one beside it")
 	crowd   = flag.Int("workers", 12, "worker processes")
@@ -127,6 +126,12 @@ func (r run) page(t *testing.T, path string, verdict error) {
 			Notes: []string{r.String(), "Harmful writes: " + r.harm.String()},
 		}), f.Close())
 	}
+	if err == nil && verdict != nil {
+		// Whoever looks for the reason wants all of it.
+		if f, err = os.Create(path + ".jsonl"); err == nil {
+			err = errors.Join(history.Write(f, r.ops), f.Close())
+		}
+	}
 	if err != nil {
 		t.Error(err)
 	}
@@ -152,7 +157,7 @@ func (w *world) run(fenced bool) run {
 		w.t.Fatal(err)
 	}
 	w.snap(o, own)
-	g := &gremlin{world: w, begin: began, end: now() + *length, rng: rand.New(rand.NewPCG(*seed, 0)), busy: map[string]bool{}, count: map[string]int{}}
+	g := &gremlin{world: w, begin: began, end: now() + *length, seed: *seed, busy: map[string]bool{}, count: map[string]int{}}
 	w.crowd(o)
 	ctx, cancel := context.WithTimeout(w.t.Context(), *length)
 	defer cancel()
@@ -162,7 +167,7 @@ func (w *world) run(fenced bool) run {
 		w.t.Fatal(err)
 	}
 	for _, k := range w.workers {
-		if err := k.process.WaitExit(readyWait); err != nil {
+		if err := k.ended(); err != nil {
 			w.t.Fatal(err)
 		}
 	}

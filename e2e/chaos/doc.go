@@ -28,6 +28,6 @@
 //
 // # Running
 //
-// make chaos T=60s SEED=7; go test ./e2e/chaos runs 20 s of each. A page with the
+// make chaos T=60s SEED=7; go test ./e2e/chaos runs 18 s of each. A page with the
 // history is written where -page says, of a failed test in any case.
 package chaos

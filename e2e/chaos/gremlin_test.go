@@ -18,7 +18,7 @@ type gremlin struct {
 	world *world
 	// begin is that of the history; no fault lasts past end.
 	begin, end time.Duration
-	rng        *rand.Rand
+	seed       uint64
 
 	running sync.WaitGroup
 	mu      sync.Mutex
@@ -49,12 +49,25 @@ type fault struct {
 
 func pass(t target) error { return t.link.Pass() }
 
-// ofProcesses and ofLinks are all faults. Stops are longer than leases, so that
-// whoever held a lock is succeeded.
+func stop(t target) error { return t.stop() }
+
+func resume(t target) error { return t.resume() }
+
+func kill(t target) error { return t.kill(true) }
+
+func start(t target) error { return t.start() }
+
+// Workers stop for longer than their leases, so that whoever held a lock is
+// succeeded. What all work with is hurt for shorter times: who cannot work holds no
+// lock.
 var (
-	ofProcesses = []fault{
-		{"stopped", 2 * time.Second, 6 * time.Second, func(t target) error { return t.stop() }, func(t target) error { return t.resume() }},
-		{"killed", 200 * time.Millisecond, 2 * time.Second, func(t target) error { return t.kill(true) }, func(t target) error { return t.start() }},
+	ofWorkers = []fault{
+		{"stopped", 1500 * time.Millisecond, 5 * time.Second, stop, resume},
+		{"killed", 200 * time.Millisecond, 1500 * time.Millisecond, kill, start},
+	}
+	ofServers = []fault{
+		{"stopped", 800 * time.Millisecond, 3 * time.Second, stop, resume},
+		{"killed", 100 * time.Millisecond, 1200 * time.Millisecond, kill, start},
 	}
 	ofLinks = []fault{
 		{"cut", 200 * time.Millisecond, 3 * time.Second, func(t target) error {
@@ -75,69 +88,93 @@ var (
 	}
 )
 
-// deck has every fault for every kind of target once, workers more often; it is
-// shuffled and dealt, again and again, so that a short run has each.
-func (g *gremlin) deck(targets map[string][]target) []func() {
-	var deck []func()
-	deal := func(kind string, f fault) {
-		deck = append(deck, func() {
-			all := targets[kind]
-			g.hurt(all[g.rng.IntN(len(all))], f)
-		})
+// lost swallows a few answers to requests that contain these bytes.
+func lost(marker string) fault {
+	return fault{"answers to " + marker + " lost", 500 * time.Millisecond, 3 * time.Second, func(t target) error { t.link.DropAnswer(3, marker); return nil }, pass}
+}
+
+// card is a fault for a kind of target.
+type card struct {
+	kind string
+	fault
+}
+
+// cards are those of workers, mostly to be stopped, of servers, each of which a run of
+// 20 s deals once or so, and of links.
+func cards() (workers, servers, links []card) {
+	for range 3 {
+		workers = append(workers, card{"worker", ofWorkers[0]})
 	}
-	for _, f := range ofProcesses {
-		for range 4 {
-			deal("worker", f)
-		}
+	workers = append(workers, card{"worker", ofWorkers[1]})
+	for _, f := range ofServers {
 		for _, kind := range []string{"proxy", "proxy", "database", "store"} {
-			deal(kind, f)
+			servers = append(servers, card{kind, f})
 		}
 	}
 	for _, f := range ofLinks {
 		for _, kind := range []string{"proxy – database", "proxy – store", "workers – proxy"} {
-			deal(kind, f)
+			links = append(links, card{kind, f})
 		}
 	}
-	g.rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
-	return deck
+	// Where a commit or an upload has happened and nobody hears of it.
+	for range 2 {
+		links = append(links, card{"proxy with COMMIT on the wire – database", lost("COMMIT")}, card{"proxy – store", lost("PUT")})
+	}
+	return workers, servers, links
 }
 
 // run hurts until ctx ends, and returns when nothing hurts any more.
 func (g *gremlin) run(ctx context.Context) {
 	targets := g.world.targets()
-	var deck []func()
+	workers, servers, links := cards()
+	var all sync.WaitGroup
+	all.Go(func() {
+		g.play(ctx, 1, targets, workers, len(g.world.workers)/2, 150*time.Millisecond, 500*time.Millisecond)
+	})
+	all.Go(func() { g.play(ctx, 2, targets, servers, 1, 200*time.Millisecond, time.Second) })
+	all.Go(func() { g.play(ctx, 3, targets, links, 1, 200*time.Millisecond, time.Second) })
+	all.Wait()
+	g.running.Wait()
+}
+
+// play shuffles a deck and deals it, again and again, so that each fault has its
+// turn; at most so many at a time, with pauses between two bounds.
+func (g *gremlin) play(ctx context.Context, salt uint64, targets map[string][]target, deck []card, most int, from, to time.Duration) {
+	rng := rand.New(rand.NewPCG(g.seed, salt))
+	places := make(chan struct{}, most)
 	for {
-		if len(deck) == 0 {
-			deck = g.deck(targets)
-		}
-		select {
-		case <-ctx.Done():
-			g.running.Wait()
-			return
-		case <-time.After(time.Duration(100+g.rng.IntN(400)) * time.Millisecond):
-		}
-		for _, p := range g.world.proxies {
-			if err := p.keep(); err != nil {
-				g.fail(err)
+		rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+		for _, c := range deck {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(from + time.Duration(rng.Int64N(int64(to-from)))):
 			}
+			for _, p := range g.world.proxies {
+				if err := p.keep(); err != nil {
+					g.fail(err)
+				}
+			}
+			places <- struct{}{}
+			all := targets[c.kind]
+			length := c.from + time.Duration(rng.Int64N(int64(c.to-c.from)))
+			g.hurt(all[rng.IntN(len(all))], c.fault, length, rng.IntN(2) == 0, func() { <-places })
 		}
-		deck[0]()
-		deck = deck[1:]
 	}
 }
 
 // hurt does a fault to a target, unless it suffers from another one, or would suffer
 // past the end.
-func (g *gremlin) hurt(t target, f fault) {
-	length := f.from + time.Duration(g.rng.Int64N(int64(f.to-f.from)))
-	hard := g.rng.IntN(2) == 0
+func (g *gremlin) hurt(t target, f fault, length time.Duration, hard bool, done func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.busy[t.name] || now()+length > g.end {
+		done()
 		return
 	}
 	g.busy[t.name] = true
 	g.running.Go(func() {
+		defer done()
 		m := history.Mark{Who: t.name, What: f.what, From: now() - g.begin}
 		if kill := t.kill; kill != nil {
 			t.kill = func(bool) error { return kill(hard) }
@@ -189,6 +226,7 @@ func (w *world) targets() map[string][]target {
 			all["workers – proxy"] = append(all["workers – proxy"], target{name: fmt.Sprintf("workers %c – %s", 'A'+g, p.name), link: l})
 		}
 	}
+	all["proxy with COMMIT on the wire – database"] = all["proxy – database"][:1]
 	for _, k := range w.workers {
 		all["worker"] = append(all["worker"], target{
 			name: fmt.Sprint("worker ", k.index), stop: func() error { return k.process.Pause() }, resume: func() error { return k.process.Resume() }, start: k.launch,

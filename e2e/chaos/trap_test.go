@@ -41,7 +41,7 @@ func (w *world) snap(o orders, own *recorder) {
 	w.must(heir.takes(ctx, trapScope), "the lease of the trap to end")
 	w.must(heir.insist(ctx, "k0", heir.reads(ctx, "k0")) == nil && heir.written == 1, "the heir's write")
 	w.must(k.process.Resume() == nil, "the trap to go on")
-	if err := k.process.WaitExit(readyWait); err != nil {
+	if err := k.ended(); err != nil {
 		w.t.Fatal(err)
 	}
 	heir.reads(ctx, "k0")

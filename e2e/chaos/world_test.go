@@ -44,8 +44,7 @@ type world struct {
 	accessKey, secretKey string
 	proxies              []*proxy
 	workers              []*worker
-	// self is this test's own client of proxies without faults between.
-	records string
+	records              string
 }
 
 // proxy is one s3fence with the fault proxies around it.
@@ -293,7 +292,9 @@ func (p *proxy) links() []*faultproxy.Proxy {
 // close ends what still runs and looks at what the proxies said.
 func (w *world) close() {
 	for _, k := range w.workers {
-		_ = k.process.Kill()
+		if err := k.process.Kill(); err != nil {
+			w.t.Error(err)
+		}
 	}
 	for _, p := range w.proxies {
 		if p.process != nil {
@@ -348,4 +349,16 @@ func (k *worker) launch() error {
 		Dir: k.folder, Log: filepath.Join(k.folder, "log"),
 	})
 	return err
+}
+
+// ended waits until a worker has ended by itself, with nothing to say: one that
+// complains or panics has left a history with holes.
+func (k *worker) ended() error {
+	if err := k.process.WaitExit(readyWait); err != nil {
+		return err
+	}
+	if said := k.process.Log(); said != "" {
+		return fmt.Errorf("worker %d said:\n%s", k.index, said)
+	}
+	return nil
 }

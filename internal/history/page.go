@@ -72,7 +72,7 @@ const (
 	// lanesShown bounds the lanes of each kind in a picture.
 	lanesShown = 48
 	// tableRows bounds the table of a violating part.
-	tableRows = 80
+	tableRows = 60
 )
 
 // Page writes a report as one HTML page. A failure is w's.
@@ -160,7 +160,7 @@ func newZoom(v *Violation, marks []Mark) zoom {
 	z := zoom{
 		Where:   v.Scope + v.Key,
 		Said:    fmt.Sprintf("No order of these %d operations explains their answers. Without the marked one there is an order of all that had returned before.", len(v.Ops)),
-		Picture: detail("The operations before the marked one, and those that were under way", ops, marks, v),
+		Picture: detail("What led to the marked operation: what was called before it returned, a lane for each client", ops, marks, v),
 	}
 	z.Left = len(v.Ops) - len(ops)
 	for _, o := range ops {
@@ -173,12 +173,10 @@ func newZoom(v *Violation, marks []Mark) zoom {
 	return z
 }
 
-// around picks the operations of a violating part that are shown: the culprit, its
-// surroundings in time, and the grants and the writer that it speaks of.
+// around picks the operations of a violating part that are shown: the last ones
+// called before the culprit returned, and before them the grants and the writer that
+// it speaks of.
 func around(v *Violation) []Op {
-	if len(v.Ops) <= tableRows {
-		return v.Ops
-	}
 	named := func(o Op) bool {
 		c := v.Culprit
 		return v.is(o) || c.Got != "" && o.Value == c.Got || c.Match != "" && o.Value == c.Match ||
@@ -191,10 +189,10 @@ func around(v *Violation) []Op {
 		}
 	}
 	last := max(0, len(told)-tableRows)
-	shown := told[last:]
+	shown := slices.Clone(told[last:])
 	for _, o := range told[:last] {
 		if named(o) {
-			shown = append([]Op{o}, shown...)
+			shown = append(shown, o)
 		}
 	}
 	return sorted(shown)
