@@ -34,7 +34,7 @@ func forFront(err error) error {
 		return gofakes3.ErrorMessage(gofakes3.ErrSlowDown, "The object store takes no writes at present; nothing was written")
 	}
 	if isFull(err) && !errors.Is(err, ErrBroken) {
-		return gofakes3.ErrorMessage(codeFull, errFull.(*apiError).message)
+		return gofakes3.ErrorMessage(codeFull, errFull.message)
 	}
 	return err
 }
@@ -68,7 +68,7 @@ var (
 // under another name.
 const codeFull = "StorageFull"
 
-var errFull = fail(codeFull, "The disk of the object store is full; nothing was written. Free space there, then send it again")
+var errFull = &apiError{codeFull, "The disk of the object store is full; nothing was written. Free space there, then send it again"}
 
 // isFull reports that the disk had no room for a blob, or for the rows of one.
 func isFull(err error) bool {
@@ -140,7 +140,7 @@ func (h *handler) asAPIError(r *http.Request, err error) *apiError {
 		return &apiError{"InternalError", "The commit failed and may or may not have taken effect"}
 	case isFull(err) && !errors.Is(err, ErrBroken):
 		h.s.log.Error("the disk is full", "method", r.Method, "path", r.URL.Path, "err", err)
-		return errFull.(*apiError)
+		return errFull
 	case errors.Is(err, ErrBroken):
 		return &apiError{"ServiceUnavailable", "The object store stopped writing after a disk error; nothing was written; restart it"}
 	}

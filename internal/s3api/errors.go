@@ -166,6 +166,9 @@ func (rq *request) answerTo(err error) *apiError {
 		return notImplemented("%s", sentence(err.Error()))
 	case errors.Is(err, guarded.ErrTooLarge):
 		return fail(http.StatusBadRequest, "EntityTooLarge", "%s", sentence(err.Error()))
+	case errors.Is(err, state.ErrUnknown) && errors.Is(err, state.ErrDiskFull):
+		return &apiError{status: 504, code: codeUnknown, cause: err,
+			message: "The state has no room left on its disk, and the answer to the commit was lost: it may or may not have taken effect. Free space there, and look before you send it again."}
 	case errors.Is(err, state.ErrUnknown):
 		return &apiError{status: 504, code: codeUnknown, cause: err,
 			message: "The answer to the commit was lost: it may or may not have taken effect. Look before you send it again."}
