@@ -134,6 +134,8 @@ check() {
 	tests 'tests (race)' -race "${packages[@]}"
 	# Its bounds are promised of the program as delivered.
 	tests 'takeover in time (no race detector)' -count=1 -run '^TestTakeoverUnderWriters$' ./internal/sealed
+	# Thousands of interleavings that are forced and not left to chance.
+	tests 'statements stepped (no race detector)' -run '^TestSteps' ./internal/sealed
 	mapfile -t packages < <(armed)
 	if [ ${#packages[@]} -gt 0 ]; then
 		tests 'tests (race, pausepoints)' -race -tags pausepoints "${packages[@]}"
