@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 T ?= 60s
+SEED ?= 1
 
 .PHONY: help
 help: ## list the targets
@@ -40,6 +41,10 @@ e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 parity: build ## suites of others, straight at a store and through the proxy, every test: over an hour
 	@scripts/test.sh parity
 
+.PHONY: mutants
+mutants: ## plants a fault at a time, each of which a test must notice (M="stale-by-one …": those alone)
+	@M='$(M)' scripts/test.sh mutants
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for T=60s each (F="FuzzServe …": those alone)
 	@scripts/fuzz.sh $(T) $(F)
@@ -53,6 +58,12 @@ corpus: build ## record anew what clients and stores say: writes internal/corpus
 sizes: build ## the largest bodies, lists and mirrors in every form, with their real sizes, 10 minutes
 	@go build -o bin/with ./internal/pgtest/with
 	@S3FENCE_TEST_SIZES=all S3FENCE_TEST_BIN=$$PWD/bin bin/with go test -v -count=1 -timeout 60m -run '^TestEdges(FiveGiB|OneByteTooMany|TenThousandParts|HundredThousandKeys|Sync)$$' ./e2e/
+
+.PHONY: chaos
+chaos: build ## processes stopped, killed and cut off for T=60s (SEED=7), then once more without the fence; a page in bin/
+	@go build -race -o bin/s3fence-race ./cmd/proxy
+	@scripts/minio.sh >/dev/null
+	@S3FENCE_TEST_BIN=$$PWD/bin go test -v -count=1 -timeout 24h -run '^TestChaos$$' ./e2e/chaos -for $(T) -seed $(SEED) -page $$PWD/bin/chaos.html | grep -v '^=== '
 
 .PHONY: clients
 clients: ## every client, everywhere: writes docs/clients-matrix.md anew (minutes)

@@ -97,6 +97,8 @@ type Cluster struct {
 	Store *storetest.Server
 	// DSN is the state's, without fault proxies; empty for SQLite and dev.
 	DSN string
+	// File is the SQLite database; empty for others and dev.
+	File string
 
 	options Options
 	cert    *certificate
@@ -186,7 +188,8 @@ func (c *Cluster) openState() string {
 	case o.State == SQLite && o.Disk != nil:
 		return "sqlite:" + o.Disk.Inside("state.db")
 	case o.State == SQLite:
-		return "sqlite:" + filepath.Join(serverFolder(c.t, "state"), "state.db")
+		c.File = filepath.Join(serverFolder(c.t, "state"), "state.db")
+		return "sqlite:" + c.File
 	case o.DSN != "":
 		c.DSN = o.DSN
 	case o.Postgres != nil:

@@ -172,6 +172,9 @@ func (rq *request) answerTo(err error) *apiError {
 	case errors.Is(err, state.ErrUnknown):
 		return &apiError{status: 504, code: codeUnknown, cause: err,
 			message: "The answer to the commit was lost: it may or may not have taken effect. Look before you send it again."}
+	case errors.Is(err, guarded.ErrUndecided):
+		return &apiError{status: 504, code: codeUnknown, cause: err,
+			message: "Another request is completing this upload and may take effect yet. Send it again, or look before you do; aborting the upload decides it."}
 	case errors.Is(err, guarded.ErrStore) && noRoom(err):
 		return unavailable(codeUnavailable, "The object store has no room left; nothing was done. Free space there, then send it again.", err)
 	case errors.Is(err, guarded.ErrStore):

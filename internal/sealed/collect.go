@@ -123,6 +123,9 @@ func (s *Store) collectScope(ctx context.Context, scope fence.Scope) error {
 			}
 			old = append(old, nm)
 		}
+		if len(old) > 0 {
+			pause.At(pause.CollectNote)
+		}
 		if err := s.note(ctx, scope, old); err != nil {
 			return err
 		}
