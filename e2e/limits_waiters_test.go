@@ -23,6 +23,10 @@ var crowdConfig = map[string]any{"guard_lease": "2m"}
 // crowdWait bounds the arrival of a crowd on a busy machine.
 const crowdWait = 4 * time.Minute
 
+// mostLooks bounds the transactions a second of two proxies for whose callers nothing
+// happens.
+const mostLooks = 60.0
+
 // lineWatch looks into the state, which no client may.
 type lineWatch struct {
 	t    *testing.T
@@ -122,7 +126,7 @@ func TestThousandWaitersForOneLock(t *testing.T) {
 	time.Sleep(span) // what is counted is a rate
 	rate := float64(watch.transactions()-from) / span.Seconds()
 	t.Logf("%.1f transactions a second while %d wait", rate, waiters)
-	assert.Less(t, rate, 60.0)
+	assert.Less(t, rate, mostLooks)
 
 	// A quarter gives up.
 	leave()
@@ -148,7 +152,8 @@ func TestThousandWaitersForOneLock(t *testing.T) {
 	time.Sleep(1200 * time.Millisecond) // until the sessions have told what they did
 	each := float64(watch.transactions()-from) / turns
 	t.Logf("%.1f transactions for each", each)
-	assert.Less(t, each, 30.0, "what a turn costs must not hang on how many wait")
+	looks := mostLooks * time.Since(begun).Seconds() / turns // a busy machine takes longer
+	assert.Less(t, each, 20+looks, "what a turn costs must not hang on how many wait")
 
 	// Everybody leaves.
 	stop()
@@ -227,9 +232,10 @@ func TestThousandWaitersForManyLocks(t *testing.T) {
 	all.Wait()
 	took := time.Since(begun)
 	time.Sleep(1200 * time.Millisecond) // until the sessions have told what they did
+	looks := mostLooks * time.Since(begun).Seconds() / (locks * each)
 	n := float64(watch.transactions()-from) / (locks * each)
 	t.Logf("%d turns in %v, at worst %v from a release to the next grant, %.1f transactions for each", locks*each, took, worst, n)
-	assert.Less(t, n, 30.0)
+	assert.Less(t, n, 20+looks)
 	require.Eventually(t, func() bool { return watch.places() == 0 }, crowdWait, 20*time.Millisecond)
 	seen := map[int64]bool{}
 	for _, token := range tokens {

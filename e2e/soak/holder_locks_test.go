@@ -111,7 +111,7 @@ func (h *holder) parts(ctx context.Context) {
 	key := h.key()
 	s := h.w.any()
 	a := h.w.send(ctx, s, &call{method: http.MethodPost, path: h.path(key), query: url.Values{"uploads": {""}}, token: h.token})
-	var made struct{ UploadId string } //nolint:revive,staticcheck // the name of the element
+	var made struct{ UploadId string } //nolint:staticcheck // the name of the element
 	if a.status != http.StatusOK || xml.Unmarshal(a.body, &made) != nil {
 		if !a.maybe() && a.status != http.StatusServiceUnavailable {
 			h.w.fault("%s%s: creating an upload is answered %v", h.prefix, key, a)

@@ -69,7 +69,7 @@ func (w *world) rest(ctx context.Context) (rest, error) {
 	if err != nil {
 		return r, errors.Join(failed, err)
 	}
-	defer conn.Close(ctx) //nolint:errcheck // it said what it had to say
+	defer conn.Close(ctx)
 	failed = errors.Join(failed,
 		conn.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()").Scan(&r.sessions),
 		conn.QueryRow(ctx, "SELECT pg_database_size(current_database())").Scan(&r.size))

@@ -158,7 +158,7 @@ func startSites(t *testing.T) (sites []*site, dsn string, store *storetest.Disca
 		} else {
 			s.measure = freeAddr(t)
 			spec.Path, spec.Args = self, nil
-			spec.Env = append(env, configVariable+"="+file, measureVariable+"="+s.measure)
+			spec.Env = append(spec.Env, configVariable+"="+file, measureVariable+"="+s.measure)
 		}
 		if s.process, err = testserver.Launch(spec); err != nil {
 			t.Fatal(err)

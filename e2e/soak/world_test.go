@@ -149,7 +149,7 @@ func (w *world) endSession(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // it said what it had to say
+	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, endOne)
 	w.count("sessions ended")
 	return err
