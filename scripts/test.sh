@@ -128,6 +128,7 @@ check() {
 	step vet go vet ./...
 	step 'vet (pausepoints)' go vet -tags pausepoints ./...
 	step lint "$golangci" run --allow-serial-runners
+	step model "$scripts/model.sh"
 	# What go list finds is no input that the test cache knows of.
 	tests arrows -count=1 ./internal/arrows
 	mapfile -t packages < <(go list ./... | grep -v -e '/e2e\(/\|$\)' -e '/internal/arrows$')
