@@ -40,6 +40,10 @@ e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 parity: build ## suites of others, straight at a store and through the proxy, every test: over an hour
 	@scripts/test.sh parity
 
+.PHONY: mutants
+mutants: ## plants a fault at a time, each of which a test must notice (M="stale-by-one …": those alone)
+	@M='$(M)' scripts/test.sh mutants
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for T=60s each (F="FuzzServe …": those alone)
 	@scripts/fuzz.sh $(T) $(F)
@@ -66,3 +70,7 @@ bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH
 .PHONY: flood
 flood: build ## what a flood of bad requests does to good ones, a minute (FLOOD='-rate 5000')
 	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.run '^TestFlood$$' -test.v $(FLOOD)
+
+.PHONY: soak
+soak: build ## two proxies for T=1h and OPS=1000000 operations at bounded memory, nothing lost (SOAK='-minio')
+	@go test -c -tags soak -o bin/soak ./e2e/soak && cd e2e/soak && ../../bin/soak -test.timeout 24h -test.v -for $(if $(filter command,$(origin T)),$(T),1h) -ops $(or $(OPS),1000000) $(SOAK)

@@ -4,7 +4,10 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"os"
 	"time"
+
+	codes "modernc.org/sqlite/lib"
 
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -108,9 +111,29 @@ func (w *writing) commit() error {
 		if _, rerr := w.exec(rollbackSQL); rerr == nil {
 			return failed(err)
 		}
+	case code(err) == codes.SQLITE_FULL && w.forgotten():
+		return failed(err)
 	}
 	w.store.drop()
-	return fmt.Errorf("%w: %w", state.ErrUnknown, err)
+	return fmt.Errorf("%w: %w", state.ErrUnknown, full(err))
+}
+
+// emptyLogSQL copies the log into the file and truncates it, unless somebody reads
+// from it at this moment.
+const emptyLogSQL = `PRAGMA wal_checkpoint(TRUNCATE)`
+
+// forgotten rolls a transaction back that the disk had no room for, and reports that
+// nothing of it is left that a recovery could believe: the log is empty. It also
+// gives the disk the log's room back, which often is all that a small transaction
+// needs.
+func (w *writing) forgotten() bool {
+	_, _ = w.exec(rollbackSQL) // SQLite may have done so by itself
+	var busy, pages, copied int64
+	if err := w.conn.QueryRowContext(context.Background(), emptyLogSQL).Scan(&busy, &pages, &copied); err != nil || busy != 0 {
+		return false
+	}
+	log, err := os.Stat(w.store.path + "-wal")
+	return err == nil && log.Size() == 0
 }
 
 // end rolls back what was not committed and gives the turn away.
