@@ -37,6 +37,11 @@ check: ## format, vet, lint, arrows, tidy and all tests but e2e, with the race d
 e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 	@scripts/test.sh e2e
 
+.PHONY: model
+model: ## the protocol in Spin: all interleavings, and mutants that must fail (BOUNDS=large: an hour, 12 GB)
+	@scripts/prerequisites.sh
+	@scripts/model.sh
+
 .PHONY: parity
 parity: build ## suites of others, straight at a store and through the proxy, every test: over an hour
 	@scripts/test.sh parity

@@ -10,7 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/memory"
+	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/upstream"
 )
 
@@ -59,4 +61,38 @@ func TestFirstBytesOfAScopeAreCollected(t *testing.T) {
 			require.Empty(t, l.physical())
 		})
 	}
+}
+
+// TestUploadDeliveredTwice: a Create that something on the way delivered twice leaves
+// a second upload under the name of the object, which nobody knows of.
+func TestUploadDeliveredTwice(t *testing.T) {
+	t.Parallel()
+	c := &clock{now: time.Now()}
+	l := newLabOn(t, memory.New(memory.WithClock(c.Now)), c, Options{LongestUpload: time.Hour, CollectAfter: time.Hour})
+	l.guard(jobs)
+	op := l.op(jobs, l.grant(jobs))
+	ref := object.Ref{Bucket: "data", Key: "jobs/up"}
+	u := guarded.UploadRef{Op: op, Ref: ref}
+	var err error
+	u.ID, err = l.CreateUpload(t.Context(), &guarded.CreateUpload{Op: op, Ref: ref})
+	require.NoError(t, err)
+	open := func() []upstream.Upload {
+		page, err := l.client.ListMultipartUploads(t.Context(), "data", "", "", "", 10)
+		require.NoError(t, err)
+		return page.Uploads
+	}
+	require.Len(t, open(), 1)
+	_, err = l.client.CreateMultipartUpload(t.Context(), "data", open()[0].Key, nil)
+	require.NoError(t, err)
+
+	for range 3 {
+		c.Add(61 * time.Minute)
+		require.NoError(t, l.CollectOnce(t.Context()))
+	}
+	require.Len(t, open(), 1, "one of the two is nobody's")
+	p, err := l.UploadPart(t.Context(), &guarded.Part{UploadRef: u, Number: 1, Body: strings.NewReader("part"), Size: 4})
+	require.NoError(t, err, "the other one is not touched")
+	_, err = l.Complete(t.Context(), &guarded.Complete{UploadRef: u, Parts: []guarded.PartInfo{p}})
+	require.NoError(t, err)
+	require.Empty(t, open())
 }

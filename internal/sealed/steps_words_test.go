@@ -1,4 +1,4 @@
-//go:build !pausepoints
+//go:build !pausepoints && !race
 
 package sealed
 

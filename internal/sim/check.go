@@ -55,15 +55,16 @@ func (c *cluster) checkLive() {
 		for _, sc := range []int{0, 1} {
 			name := fmt.Sprintf("live p%d %d", i, sc)
 			o := Order{Do: Take, Scope: sc, Proxy: i, Key: 2, Tries: 1, Fenced: true}
-			before := cl.tokens[sc].token
+			before, _ := cl.hand.at(sc)
 			cl.lock(o, name)
-			if cl.tokens[sc].token == before {
+			now, _ := cl.hand.at(sc)
+			if now.token == before.token {
 				c.fault(checkLiveness, "p%d grants nothing though nothing is wrong any more", i)
 				continue
 			}
 			o.Do = Put
-			cl.write(o, name+" put", cl.tokens[sc])
-			if o.Do = Get; !cl.look(o, name+" get", cl.tokens[sc]) {
+			cl.write(o, name+" put", now)
+			if o.Do = Get; !cl.look(o, name+" get", now) {
 				c.fault(checkLiveness, "p%d shows nothing though nothing is wrong any more", i)
 			}
 		}
@@ -71,7 +72,10 @@ func (c *cluster) checkLive() {
 	// What stands in the end is part of the history, whoever shows it.
 	for i := range c.machines {
 		for sc := range scopes {
-			for key := range 3 {
+			for key := range keysOfAScope {
+				if i > 0 {
+					break // lists show it, too
+				}
 				o := Order{Do: Get, Scope: sc, Proxy: i, Key: key, Tries: 1}
 				if !cl.look(o, fmt.Sprintf("end p%d %d %d", i, sc, key), held{}) {
 					c.fault(checkLiveness, "p%d does not show key %d of %s though nothing is wrong any more", i, key, scopes[sc])
@@ -88,7 +92,7 @@ func (c *cluster) checkRest() {
 	c.checkRows()
 	// A clock of the database that was set on and back makes an epoch last as much
 	// longer.
-	for range 40 {
+	for range 300 {
 		time.Sleep(2 * longestUpload)
 		if len(c.left()) == 0 {
 			break

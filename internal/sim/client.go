@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -39,13 +40,41 @@ type held struct {
 // packed is a mark as one number, in the order of marks.
 func (h held) packed() int64 { return (h.generation-1)<<40 | h.token }
 
+// hand is the tokens that one or two clients have, by scope.
+type hand struct {
+	mu     sync.Mutex
+	tokens map[int]held
+}
+
+func (h *hand) take(scope int, t held) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tokens[scope] = t
+}
+
+// drop forgets a token that is stale.
+func (h *hand) drop(scope int, t held) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tokens[scope].packed() == t.packed() {
+		delete(h.tokens, scope)
+	}
+}
+
+func (h *hand) at(scope int) (held, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, ok := h.tokens[scope]
+	return t, ok
+}
+
 // client is one who works; the operator is one, too.
 type client struct {
 	*actor
 	c      *cluster
 	orders []Order
 	creds  aws.Credentials
-	tokens map[int]held
+	hand   *hand
 	n      int // requests that name themselves
 }
 
@@ -61,7 +90,7 @@ func (c *client) work() {
 }
 
 func (c *client) obey(o Order, name string) {
-	h, has := c.tokens[o.Scope]
+	h, has := c.hand.at(o.Scope)
 	switch o.Do {
 	case Acquire, Take:
 		c.lock(o, name)
@@ -89,7 +118,7 @@ func (c *client) obey(o Order, name string) {
 	if !has && o.Scope != adopted {
 		// Nobody writes here without a lock.
 		c.lock(o, name+"l")
-		if h, has = c.tokens[o.Scope]; !has {
+		if h, has = c.hand.at(o.Scope); !has {
 			return
 		}
 	}
@@ -115,8 +144,12 @@ func (c *client) op(o Order, kind history.Kind, h held) history.Op {
 	return op
 }
 
-// add ends it. An operation of which nothing is told is left out.
-func (c *client) add(op history.Op) {
+// add ends it. An operation of which nothing is told is left out. Who was told that a
+// token is stale may go on with it for a while.
+func (c *client) add(o Order, h held, op history.Op) {
+	if op.Result == history.Stale && o.N%3 > 0 {
+		c.hand.drop(o.Scope, h)
+	}
 	if op.Result != "" {
 		c.c.history.Add(op)
 	}

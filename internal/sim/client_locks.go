@@ -31,7 +31,7 @@ func (c *client) lock(o Order, name string) {
 	sc := scopes[o.Scope]
 	if sc.issuer == fence.External {
 		if h, ok := c.c.issue(); ok {
-			c.tokens[o.Scope] = h
+			c.hand.take(o.Scope, h)
 		}
 		return
 	}
@@ -57,12 +57,12 @@ func (c *client) lock(o Order, name string) {
 		}
 		op.Granted = lease.Token
 		c.c.granted(c.name, lease.Token)
-		c.tokens[o.Scope] = held{generation: 1, token: lease.Token}
+		c.hand.take(o.Scope, held{generation: 1, token: lease.Token})
 	case history.Unknown:
 	default:
 		return // held, or refused: nothing happened
 	}
-	c.add(op)
+	c.add(o, held{}, op)
 }
 
 // keep renews or releases a lock. Nothing rests on what is answered.
@@ -96,7 +96,7 @@ func (c *client) carryToken(o Order, name string, h held) {
 		return
 	}
 	h.creds = &aws.Credentials{AccessKeyID: out.AccessKeyID, SecretAccessKey: out.SecretAccessKey, SessionToken: out.SessionToken}
-	c.tokens[o.Scope] = h
+	c.hand.take(o.Scope, h)
 }
 
 // guard adds or removes the guard of the last scope.
@@ -154,5 +154,5 @@ func (c *client) remark(o Order, name string) {
 	default:
 		return
 	}
-	c.add(op)
+	c.add(o, held{}, op)
 }

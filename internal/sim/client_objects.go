@@ -92,7 +92,7 @@ func (c *client) write(o Order, name string, h held) {
 	}
 	_, res, m := c.tries(o, r)
 	op.Through, op.Result = fmt.Sprintf("p%d", m.n), res
-	c.add(op)
+	c.add(o, h, op)
 }
 
 // read gets or lists. Without a token, in a scope whose guard may be new, it may be
@@ -135,7 +135,7 @@ func (c *client) look(o Order, name string, h held) bool {
 	case res == history.Unknown && h.token == 0:
 		return false // it changes nothing
 	}
-	c.add(op)
+	c.add(o, h, op)
 	return res == history.OK || res == history.Absent
 }
 
@@ -193,7 +193,7 @@ func (c *client) batch(o Order, name string, h held) {
 		}
 	}
 	for i := range ops {
-		c.add(ops[i])
+		c.add(o, h, ops[i])
 	}
 }
 
@@ -291,5 +291,5 @@ func (c *client) upload(o Order, name string, h held) {
 	c.condition(o, r, &op)
 	_, res, m := c.tries(o, r)
 	op.Through, op.Result = fmt.Sprintf("p%d", m.n), res
-	c.add(op)
+	c.add(o, h, op)
 }

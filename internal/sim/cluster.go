@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/s3fence/s3fence/internal/auth"
+	"github.com/s3fence/s3fence/internal/boottime"
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/history"
 	"github.com/s3fence/s3fence/internal/state"
@@ -22,6 +23,12 @@ import (
 type bend struct {
 	// state wraps the state as a proxy sees it.
 	state func(state.State) state.State
+	// clock replaces the clock of leases, patience is how long who adds a guard waits
+	// for other proxies; the lease where zero.
+	clock    *boottime.Clock
+	patience time.Duration
+	// deaf: a failure of the store is taken for success.
+	deaf bool
 }
 
 // cluster is a deployment with its clients.
@@ -137,7 +144,10 @@ func newCluster(p *Plan, o Options) *cluster {
 		if i == len(p.Clients)-1 {
 			name = "operator"
 		}
-		cl := &client{actor: &actor{name: name}, c: c, orders: orders, tokens: map[int]held{}, creds: aws.Credentials{AccessKeyID: "key-" + name, SecretAccessKey: "secret-of-" + name}}
+		cl := &client{actor: &actor{name: name}, c: c, orders: orders, hand: &hand{tokens: map[int]held{}}, creds: aws.Credentials{AccessKeyID: "key-" + name, SecretAccessKey: "secret-of-" + name}}
+		if p.Shared && i%2 == 1 {
+			cl.hand = c.clients[i-1].hand
+		}
 		c.clients = append(c.clients, cl)
 		creds = append(creds, auth.Credential{AccessKey: cl.creds.AccessKeyID, SecretKey: cl.creds.SecretAccessKey, Grants: []auth.Grant{{Bucket: auth.Anywhere, Rights: auth.All}}})
 		c.actors = append(c.actors, cl.actor)
@@ -174,6 +184,7 @@ func (c *cluster) script() {
 		working.Go(cl.work)
 	}
 	working.Wait()
+	c.w.thaw()
 	c.heal()
 	c.checkLive()
 	c.w.wg.Wait() // all that was late has come

@@ -56,40 +56,70 @@ func (o Order) String() string {
 	return fmt.Sprintf("%s %s%d via p%d", o.Do, scopes[o.Scope].prefix, o.Key, o.Proxy)
 }
 
-// chances of the actions, of their sum.
-var chances = []struct {
+// share is how often something is done, of the sum of all shares.
+type share struct {
 	do    Action
 	share int
-}{
-	{Acquire, 10}, {Take, 7}, {Renew, 3}, {Release, 3}, {Put, 34}, {PutBig, 1}, {Get, 14}, {List, 6}, {Delete, 7}, {Batch, 3}, {Copy, 4}, {Upload, 4}, {Carry, 2},
 }
 
-func newOrder(rng *rand.Rand) Order {
+// Some seeds have a few actions only, so that they meet: holders that take a scope from
+// one another, and writers that swap.
+var (
+	allActions = []share{
+		{Acquire, 10}, {Take, 7}, {Renew, 3}, {Release, 3}, {Put, 34}, {PutBig, 1}, {Get, 14}, {List, 6}, {Delete, 7}, {Batch, 3}, {Copy, 4}, {Upload, 4}, {Carry, 2},
+	}
+	duel = []share{{Take, 18}, {Put, 50}, {Get, 20}, {List, 10}, {Delete, 6}}
+	swap = []share{{Take, 3}, {Put, 60}, {Delete, 24}, {Get, 12}}
+)
+
+// mood is what all orders of a seed have in common: how close together they come, in
+// time and in place.
+type mood struct {
+	pause time.Duration
+	keys  int
+	// home is how many of ten orders are for the first scope, conditions how many of ten
+	// are conditional.
+	home, conditions int
+	shares           []share
+}
+
+func newMood(rng *rand.Rand) mood {
+	m := mood{
+		shares: allActions, conditions: 4,
+		pause: []time.Duration{time.Millisecond, 10 * time.Millisecond, 400 * time.Millisecond}[rng.IntN(3)],
+		keys:  1 + rng.IntN(keysOfAScope), home: []int{9, 9, 4}[rng.IntN(3)],
+	}
+	switch rng.IntN(4) {
+	case 0:
+		m.shares, m.pause, m.home = duel, time.Millisecond, 10
+	case 1:
+		m.shares, m.pause, m.home, m.conditions, m.keys = swap, time.Millisecond, 10, 8, 1
+	}
+	return m
+}
+
+const keysOfAScope = 3
+
+func newOrder(rng *rand.Rand, m mood) Order {
 	sum := 0
-	for _, c := range chances {
+	for _, c := range m.shares {
 		sum += c.share
 	}
 	o := Order{
-		After: time.Duration(rng.Int64N(int64(400 * time.Millisecond))), Key: rng.IntN(3), Proxy: rng.IntN(3),
+		After: time.Duration(rng.Int64N(int64(m.pause))), Key: rng.IntN(m.keys), Proxy: rng.IntN(3),
 		Fenced: rng.IntN(2) == 0, Tries: 1 + rng.IntN(3), N: rng.IntN(1000),
 	}
 	if rng.IntN(10) == 0 {
 		o.After *= 20
 	}
-	switch n := rng.IntN(10); {
-	case n < 5:
-	case n < 6:
-		o.Scope = 1
-	case n < 8:
-		o.Scope = 2
-	default:
-		o.Scope = 3
+	if rng.IntN(10) >= m.home {
+		o.Scope = 1 + rng.IntN(3)
 	}
-	if n := rng.IntN(10); n < 4 {
-		o.If = 1 + n/2
+	if n := rng.IntN(10); n < m.conditions {
+		o.If = 1 + n%2
 	}
 	n := rng.IntN(sum)
-	for _, c := range chances {
+	for _, c := range m.shares {
 		if n -= c.share; n < 0 {
 			o.Do = c.do
 			break
@@ -98,8 +128,8 @@ func newOrder(rng *rand.Rand) Order {
 	return o
 }
 
-func newOperation(rng *rand.Rand) Order {
-	o := newOrder(rng)
+func newOperation(rng *rand.Rand, m mood) Order {
+	o := newOrder(rng, m)
 	o.After *= 2
 	switch n := rng.IntN(10); {
 	case n < 5:

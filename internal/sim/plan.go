@@ -53,6 +53,8 @@ const (
 	StoreLies Kind = "store lies"
 	// StoreSkew: the last writer wins by the clocks of two nodes, which differ.
 	StoreSkew Kind = "store skew"
+	// FreezeUpload: a proxy is frozen when it is about to hear that its bytes are stored.
+	FreezeUpload Kind = "freeze after upload"
 )
 
 // Fault is one of the schedule.
@@ -73,6 +75,8 @@ func (f Fault) String() string {
 type Plan struct {
 	Seed    uint64 `json:"seed"`
 	Proxies int    `json:"proxies"`
+	// Shared: every two clients have one hand of tokens, as the workers of one holder.
+	Shared bool `json:"shared"`
 	// Clients has what each client does, in order; the last one is the operator.
 	Clients [][]Order        `json:"clients"`
 	Faults  []Fault          `json:"faults"`
@@ -85,7 +89,7 @@ var scheduled = []Kind{FreezeProxy, FreezeClient, Crash, CutState, CutStore, Sta
 var messages = map[Kind]float64{
 	LostRequest: .06, LostAnswer: .08, SlowRequest: .08, SlowAnswer: .08, TwiceRequest: .06,
 	CommitLost: .05, CommitLate: .06, CommitUnheard: .06, StateUnheard: .03,
-	StoreLost: .04, StoreUnheard: .06, StoreSlow: .08, StoreTwice: .08, StoreBusy: .04, StoreLate: .06, StoreCut: .03, StoreLies: .05, StoreSkew: .2,
+	StoreLost: .04, StoreUnheard: .06, StoreSlow: .08, StoreTwice: .08, StoreBusy: .04, StoreLate: .06, StoreCut: .03, StoreLies: .05, StoreSkew: .2, FreezeUpload: .03,
 }
 
 // NewPlan makes the schedule of a seed. Each seed has faults of some kinds only, so
@@ -93,16 +97,18 @@ var messages = map[Kind]float64{
 func NewPlan(seed uint64) *Plan {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	p := &Plan{Seed: seed, Proxies: 2 + rng.IntN(2), Rates: map[Kind]float64{}}
+	m := newMood(rng)
+	p.Shared = rng.IntN(2) == 0 || m.keys == 1
 	for range 3 + rng.IntN(3) {
 		var orders []Order
-		for range 8 + rng.IntN(8) {
-			orders = append(orders, newOrder(rng))
+		for range 10 + rng.IntN(16) {
+			orders = append(orders, newOrder(rng, m))
 		}
 		p.Clients = append(p.Clients, orders)
 	}
 	var orders []Order
 	for range rng.IntN(7) {
-		orders = append(orders, newOperation(rng))
+		orders = append(orders, newOperation(rng, m))
 	}
 	p.Clients = append(p.Clients, orders)
 	if rng.IntN(12) == 0 {

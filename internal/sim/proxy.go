@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,9 @@ import (
 // Times of the deployment: short, so that leases and epochs end within a run.
 const (
 	lease         = 10 * time.Second
-	longestUpload = 30 * time.Second
-	collectAfter  = 20 * time.Second
-	collectEvery  = 15 * time.Second
+	longestUpload = 4 * time.Second
+	collectAfter  = 3 * time.Second
+	collectEvery  = 3 * time.Second
 )
 
 const (
@@ -78,6 +79,9 @@ func (m *machine) now() time.Time { return time.Now().Add(time.Duration(m.clock.
 // since the monotonic one counts; it cannot be had apart here, so only what was set
 // forward shows.
 func (m *machine) guardClock() boottime.Clock {
+	if m.c.bend.clock != nil {
+		return *m.c.bend.clock
+	}
 	return boottime.Clock{
 		Now:   func() time.Time { return time.Now().Add(time.Duration(m.ahead.Load())) },
 		Awake: func() time.Duration { return time.Since(m.c.w.begun) },
@@ -153,7 +157,7 @@ func (p *proxy) serve(ctx context.Context) (err error) {
 	}()
 	id := state.NewID()
 	p.list = guards.NewList(st, id, lease, guards.ListOptions{Clock: p.guardClock(), Logger: p.c.log})
-	p.admin = guards.NewAdmin(st, p.store, lease, guards.AdminOptions{Refresh: p.list.Refresh})
+	p.admin = guards.NewAdmin(st, p.store, cmp.Or(p.c.bend.patience, lease), guards.AdminOptions{Refresh: p.list.Refresh})
 	ring, err := ringOf(p.c.keys, dep.ID.String(), p.now)
 	if err != nil {
 		return err

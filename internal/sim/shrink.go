@@ -46,7 +46,7 @@ func Shrink(p *Plan, check Check, within time.Duration, run func(*Plan) *Result)
 
 // with is a changed copy.
 func (p *Plan) with(change func(*Plan)) *Plan {
-	q := &Plan{Seed: p.Seed, Proxies: p.Proxies, Faults: slices.Clone(p.Faults), Rates: map[Kind]float64{}}
+	q := &Plan{Seed: p.Seed, Proxies: p.Proxies, Shared: p.Shared, Faults: slices.Clone(p.Faults), Rates: map[Kind]float64{}}
 	for k, v := range p.Rates {
 		q.Rates[k] = v
 	}

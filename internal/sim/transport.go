@@ -68,8 +68,14 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	case <-timer.C:
 		return nil, errReset
 	}
+	if a.mutates() && w.chance(FreezeUpload, a.label) {
+		w.freeze(p.actor, w.within(40*time.Second, "frozen "+a.label))
+	}
 	if err := w.step(p.actor, "hears of "+a.label); err != nil {
 		return nil, err
+	}
+	if p.c.bend.deaf && a.method == http.MethodPut && (got.err != nil || got.status/100 == 5) {
+		got = answered(http.Header{"Etag": {`"` + etagOf(a.body) + `"`}}, nil)
 	}
 	if got.err != nil {
 		return nil, got.err
