@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"crypto/md5" //nolint:gosec // S3's part ETags are MD5
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
