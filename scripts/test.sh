@@ -128,12 +128,15 @@ check() {
 	step vet go vet ./...
 	step 'vet (pausepoints)' go vet -tags pausepoints ./...
 	step lint "$golangci" run --allow-serial-runners
+	step model "$scripts/model.sh"
 	# What go list finds is no input that the test cache knows of.
 	tests arrows -count=1 ./internal/arrows
 	mapfile -t packages < <(go list ./... | grep -v -e '/e2e\(/\|$\)' -e '/internal/arrows$')
 	tests 'tests (race)' -race "${packages[@]}"
 	# Its bounds are promised of the program as delivered.
 	tests 'takeover in time (no race detector)' -count=1 -run '^TestTakeoverUnderWriters$' ./internal/sealed
+	# Thousands of interleavings that are forced and not left to chance.
+	tests 'statements stepped (no race detector)' -run '^TestSteps' ./internal/sealed
 	mapfile -t packages < <(armed)
 	if [ ${#packages[@]} -gt 0 ]; then
 		tests 'tests (race, pausepoints)' -race -tags pausepoints "${packages[@]}"

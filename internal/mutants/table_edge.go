@@ -22,6 +22,7 @@ var edgeMutants = []Mutant{
 		Old:      `if rq.op.mutates() || rq.presented.token != 0 || inside {`,
 		New:      `if rq.presented.token != 0 || inside {`,
 		CaughtBy: edge("TestLeaseOver"),
+		Missed:   true,
 	},
 	{
 		Name: "carried-token-counts-anywhere", Breaks: "F8",
@@ -46,6 +47,7 @@ var edgeMutants = []Mutant{
 		Old:      `r.MayRaise = rq.mayWrite(sc.Bucket(), key)`,
 		New:      `r.MayRaise = true`,
 		CaughtBy: edge("TestReadersRaiseNothing"),
+		Missed:   true,
 	},
 	{
 		Name: "session-of-another-key", Breaks: "F8",
@@ -62,6 +64,31 @@ var edgeMutants = []Mutant{
 		Old:      `root, err := hkdf.Extract(sha256.New, in, []byte(deployment))`,
 		New:      `root, err := hkdf.Extract(sha256.New, in, []byte(label))`,
 		CaughtBy: Test{Package: "internal/session", Name: "TestBinding"},
+	},
+	{
+		Name: "any-right-will-do", Breaks: "none: rights",
+		What:     "whoever has one of the rights that are asked for has them all",
+		File:     "internal/auth/auth.go",
+		Old:      `return have&r == r`,
+		New:      `return have&r != 0`,
+		CaughtBy: Test{Package: "internal/auth", Name: "TestMay"},
+		Missed:   true,
+	},
+	{
+		Name: "digests-not-compared", Breaks: "F7",
+		What:     "what a request promises of its body is computed and not compared",
+		File:     "internal/sigv4/body.go",
+		Old:      `if bytes.Equal(sums[i], w.value) {`,
+		New:      `if len(sums[i]) == len(w.value) {`,
+		CaughtBy: Test{Package: "internal/sigv4", Name: "TestPayloadHeaders"},
+	},
+	{
+		Name: "chunks-not-verified", Breaks: "F7",
+		What:     "the signature of a chunk is looked at only where it is missing",
+		File:     "internal/sigv4/chunks.go",
+		Old:      `if !hmac.Equal(text[:], []byte(s.claimed)) {`,
+		New:      `if len(s.claimed) != len(text) {`,
+		CaughtBy: Test{Package: "internal/sigv4", Name: "TestChunkRefusals"},
 	},
 }
 

@@ -40,6 +40,7 @@ var lockMutants = []Mutant{
 		Old:      `if token <= row.Mark.Token || token > fence.MaxGranted {`,
 		New:      `if token < row.Mark.Token || token > fence.MaxGranted {`,
 		CaughtBy: lock("TestCounterBehind"),
+		Missed:   true,
 	},
 	{
 		Name: "granted-on-a-look", Breaks: "none: two hold the lock",
@@ -129,6 +130,22 @@ var lockMutants = []Mutant{
 		Old:      `modes[lockID(slotDomain, s.Job, s.Name)] = true`,
 		New:      `modes[lockID(slotDomain, s.Job, s.Name)] = false`,
 		CaughtBy: contract("locks", "slot: the same"),
+	},
+	{
+		Name: "hold-from-the-answer", Breaks: "none: a holder works beyond its lease",
+		What:     "a client counts a renewed lease from the answer instead of from before it asked",
+		File:     "client/keep.go",
+		Old:      `h.lease, h.asked, h.lasts, h.failed = r.lease, asked, r.left-margin(h.ttl), nil`,
+		New:      `h.lease, h.asked, h.lasts, h.failed = r.lease, h.clock.Instant(), r.left-margin(h.ttl), nil`,
+		CaughtBy: Test{Package: "client", Name: "TestHoldCountsFromBeforeItAsked"},
+	},
+	{
+		Name: "hold-revived", Breaks: "none: a holder works beyond its lease",
+		What:     "a renewal that is answered after the lease may have been over revives the hold",
+		File:     "client/keep.go",
+		Old:      `if h.ctx.Context.Err() != nil || h.clock.Since(h.asked) >= h.lasts {`,
+		New:      `if h.ctx.Context.Err() != nil {`,
+		CaughtBy: Test{Package: "client", Name: "TestHoldSuspended"},
 	},
 }
 

@@ -87,4 +87,23 @@ var ruleMutants = []Mutant{
 		New:      `return Token(counter), nil`,
 		CaughtBy: Test{Package: "internal/fence", Name: "TestMakeToken"},
 	},
+	{
+		Name: "if-match-on-nothing", Breaks: "F10",
+		What: "If-Match holds where there is no object",
+		File: "internal/object/conditions.go",
+		Old: `		if old == nil {
+			return ErrNoSuchKey
+		}
+		if !matches(c.IfMatch, old.ETag) {
+			return ErrPreconditionFailed
+		}
+	}
+	if c.IfNoneMatch != "" && old != nil`,
+		New: `		if old != nil && !matches(c.IfMatch, old.ETag) {
+			return ErrPreconditionFailed
+		}
+	}
+	if c.IfNoneMatch != "" && old != nil`,
+		CaughtBy: Test{Package: "internal/object", Name: "TestCheckWrite"},
+	},
 }

@@ -10,7 +10,7 @@ var stateMutants = []Mutant{
 		File:     "internal/postgres/resolve.go",
 		Old:      `f.exec(claimOutcome, outcomeDay(id), pgUUID(id), state.Aborted)`,
 		New:      `verdict = state.Aborted`,
-		CaughtBy: pg("TestCommitThatArrivesAfterItsVerdict"),
+		CaughtBy: contract("outcomes", "aborted can never commit"),
 	},
 	{
 		Name: "aborted-commits-after-all", Breaks: "F7",
@@ -53,6 +53,7 @@ var stateMutants = []Mutant{
 		New: `	f.exec("BEGIN")
 	f.exec(setLimitsAndSign`,
 		CaughtBy: pg("TestIsolationIsOurs"),
+		Missed:   true,
 	},
 	{
 		Name: "snapshot-from-before-the-locks", Breaks: "F4, F10",
@@ -211,6 +212,7 @@ var stateMutants = []Mutant{
 		Old:      `readRetries(f, view, readSomeRetries, tx.Retries)`,
 		New:      "readRetries(f, view, `SELECT id, result FROM retries WHERE id = ANY ($1::bytea[]) AND day >= (statement_timestamp() AT TIME ZONE 'UTC')::date`, tx.Retries)",
 		CaughtBy: pg("TestRetryAcrossMidnight"),
+		Missed:   true,
 	},
 	{
 		Name: "frozen-holder-left-alone", Breaks: "none: a frozen proxy holds up takeovers",

@@ -18,13 +18,13 @@ var storeMutants = []Mutant{
 		File: "internal/upstream/do.go",
 		Old: `	if err != nil {
 		defer cancel(nil)
-		if !s.mayHaveLeft() {`,
+		if _, own`,
 		New: `	if err != nil && hr.Body == nil {
 		resp, err = c.transport.RoundTrip(hr)
 	}
 	if err != nil {
 		defer cancel(nil)
-		if !s.mayHaveLeft() {`,
+		if _, own`,
 		CaughtBy: upstream("TestMutationsAreSentOnce"),
 	},
 	{

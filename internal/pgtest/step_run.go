@@ -8,11 +8,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// stepWait bounds each wait of a test that steps.
-const stepWait = 60 * time.Second
+const (
+	// stepWait bounds each wait of a test that steps.
+	stepWait = 60 * time.Second
+	// ownWait is how long an answer is waited for while another connection of the same call
+	// has a statement to pass.
+	ownWait = 50 * time.Millisecond
+)
 
 // Stop runs call, the only one that uses the relay, and stops it where its first n
-// statements have been answered and the next one is held. There at is called with that
+// statements have been answered (or wait for each other) and the next one is held. There at is called with that
 // one; when it returns, call goes on to its end. It returns the statements that passed,
 // and false where call came to its end without another one: then at was not called.
 func (s *Stepper) Stop(t testing.TB, n int, call func(), at func(next *Statement)) (passed []string, stopped bool) {
@@ -24,24 +29,40 @@ func (s *Stepper) Stop(t testing.TB, n int, call func(), at func(next *Statement
 		defer close(done)
 		call()
 	}()
-	bound := time.NewTimer(stepWait)
-	defer bound.Stop()
-	for {
-		select {
-		case st := <-s.held:
-			if len(passed) == n {
-				at(st)
-				s.Flow()
-				await(t, done)
-				return passed, true
+	bound := time.After(stepWait)
+	for queue := []*Statement(nil); ; {
+		if len(queue) == 0 {
+			select {
+			case st := <-s.held:
+				queue = append(queue, st)
+			case <-done:
+				return passed, false
+			case <-bound:
+				t.Fatalf("pgtest: neither another statement nor the end came after %q", passed)
 			}
-			passed = append(passed, st.SQL)
-			st.Pass()
-			await(t, st.answered)
-		case <-done:
-			return passed, false
-		case <-bound.C:
-			t.Fatalf("pgtest: neither another statement nor the end came after %q", passed)
+		}
+		st := queue[0]
+		queue = queue[1:]
+		if len(passed) == n {
+			at(st)
+			s.Flow()
+			await(t, done)
+			return passed, true
+		}
+		passed = append(passed, st.SQL)
+		st.Pass()
+		for answered := false; !answered; {
+			select {
+			case <-st.answered:
+				answered = true
+			case other := <-s.held:
+				queue = append(queue, other)
+			case <-time.After(ownWait):
+				// It may wait for a lock of another connection of the same call.
+				answered = len(queue) > 0
+			case <-bound:
+				t.Fatalf("pgtest: a statement is not answered, the last of %q", passed)
+			}
 		}
 	}
 }

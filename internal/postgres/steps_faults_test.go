@@ -21,7 +21,6 @@ type faultStage struct {
 	stepper     *pgtest.Stepper
 	held, whole *DB
 	admin       *pgx.Conn
-	n           int
 }
 
 func newFaultStage(t *testing.T) *faultStage {

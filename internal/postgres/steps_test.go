@@ -164,7 +164,9 @@ func everyStep(t *testing.T, guardState fence.GuardState, steps []step) {
 }
 
 func running(name string, tx func(sc *stepScene) *state.Tx) step {
-	return step{name, func(ctx context.Context, db *DB, sc *stepScene, _ string) string { return said(state.Run(ctx, db, tx(sc))) }}
+	return step{name, func(ctx context.Context, db *DB, sc *stepScene, _ string) string {
+		return said(state.Run(ctx, db, tx(sc)))
+	}}
 }
 
 // renewing renews a lease and says what its list shows.

@@ -145,7 +145,7 @@ func TestTrapMarkInTheStatementThatLocks(t *testing.T) {
 			s.do(s.first, trapLock)
 			s.do(s.first, `UPDATE scopes SET token = 34 WHERE scope = 's'`)
 			s.do(s.second, "BEGIN")
-			writes := int64(0)
+			var writes int64
 			if tc.lock == "" {
 				decided := s.waits(tc.decide)
 				s.do(s.first, "COMMIT")

@@ -231,7 +231,7 @@ func TestBatchOfUnknownOutcomeIsNotRunAgain(t *testing.T) { // F4, F7
 			return state.Changes{PutGuards: []*fence.Guard{g}}, nil
 		}}))
 		run, stop := context.WithCancel(context.Background())
-		c := newCommitter(run, st, newRecall())
+		c := newCommitter(run, st, newRecall(), nil)
 		defer c.wg.Wait()
 		defer stop()
 		sc := parseScope(t, "s3://data/jobs/")
@@ -292,7 +292,7 @@ func TestReadBeginsAfterItsRequestCame(t *testing.T) { // F5, F6
 		raise(33)
 		run, stop := context.WithCancel(context.Background())
 		g := &gated{st, make(chan struct{}, readers+1), make(chan struct{})}
-		r := newReader(run, g, newRecall())
+		r := newReader(run, g, newRecall(), nil)
 		defer r.wg.Wait()
 		defer stop()
 		ask := func() <-chan fence.Token {
