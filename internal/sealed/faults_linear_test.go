@@ -4,6 +4,8 @@ package sealed
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/fence"
 	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/history"
 	"github.com/s3fence/s3fence/internal/memory"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/state"
@@ -24,13 +27,14 @@ const (
 	holders          = 2
 	clientsOfAHolder = 2
 	stepsOfAClient   = 9
+	historyKeys      = 3
 )
 
 // contest is one history in the making: two holders, with two clients each, work
 // in one scope through two proxies and take it from one another.
 type contest struct {
 	t       *testing.T
-	history history
+	history *history.Recorder
 	proxies []*proxy
 	scope   string
 	keys    int
@@ -42,7 +46,7 @@ type contest struct {
 func play(t *testing.T, proxies []*proxy, scope string, seed uint64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
-	c := &contest{t: t, proxies: proxies, scope: scope, keys: 1 + rng.IntN(historyKeys), history: history{begun: time.Now()}}
+	c := &contest{t: t, proxies: proxies, scope: scope, keys: 1 + rng.IntN(historyKeys), history: history.NewRecorder(nil)}
 	var all sync.WaitGroup
 	for holder := range holders {
 		for client := range clientsOfAHolder {
@@ -54,40 +58,37 @@ func play(t *testing.T, proxies []*proxy, scope string, seed uint64) {
 	// What stands in the end is part of the history.
 	for key := range c.keys {
 		for _, p := range c.proxies {
-			for !c.get(-1, p, asked{kind: gets, key: key}) {
+			for !c.get(-1, p, history.Op{Kind: history.Get, Key: fmt.Sprint(key)}) {
 			}
 		}
 	}
-	c.history.judge(t)
-	if t.Failed() {
-		t.Logf("seed %d", seed)
+	if err := history.Judge(c.history.Ops(), history.Options{}); err != nil {
+		t.Errorf("seed %d: %v", seed, err)
 	}
 }
 
 func (c *contest) client(id, holder int, rng *rand.Rand) {
 	for range stepsOfAClient {
-		token := fence.Token(c.tokens[holder].Load())
+		token := c.tokens[holder].Load()
 		p := c.proxies[rng.IntN(len(c.proxies))]
-		in := asked{key: rng.IntN(c.keys), token: token}
+		in := history.Op{Key: fmt.Sprint(rng.IntN(c.keys)), Token: token}
 		switch n := rng.IntN(100); {
 		case token == 0 || n < 12:
-			in.kind, in.token = grants, 0
-			c.grant(id, holder, p, in)
+			c.grant(id, holder, p)
 		case n < 60:
-			in.kind = puts
-			in.value = fmt.Sprintf("v%d", c.values.Add(1))
+			in.Kind, in.Value = history.Put, fmt.Sprintf("v%d", c.values.Add(1))
 			c.condition(&in, rng)
 			c.write(id, in, rng)
 		case n < 70:
-			in.kind = deletes
+			in.Kind = history.Delete
 			if rng.IntN(3) == 0 {
-				in.match = fmt.Sprintf("v%d", 1+rng.Int64N(c.values.Load()+1))
+				in.Match = fmt.Sprintf("v%d", 1+rng.Int64N(c.values.Load()+1))
 			}
 			c.write(id, in, rng)
 		default:
-			in.kind = gets
+			in.Kind = history.Get
 			if rng.IntN(2) == 0 {
-				in.token = 0
+				in.Token = 0
 			}
 			c.get(id, p, in)
 		}
@@ -95,92 +96,98 @@ func (c *contest) client(id, holder int, rng *rand.Rand) {
 }
 
 // condition makes some puts conditional.
-func (c *contest) condition(in *asked, rng *rand.Rand) {
+func (c *contest) condition(in *history.Op, rng *rand.Rand) {
 	switch rng.IntN(5) {
 	case 0:
-		in.create = true
+		in.Create = true
 	case 1:
-		in.match = fmt.Sprintf("v%d", max(1, c.values.Load()-rng.Int64N(4)))
+		in.Match = fmt.Sprintf("v%d", max(1, c.values.Load()-rng.Int64N(4)))
 	}
 }
 
-func (c *contest) ref(key int) object.Ref {
-	return object.Ref{Bucket: "data", Key: strings.TrimPrefix(c.scope, "s3://data/") + fmt.Sprint(key)}
+func (c *contest) ref(key string) object.Ref {
+	return object.Ref{Bucket: "data", Key: strings.TrimPrefix(c.scope, "s3://data/") + key}
 }
 
-func (c *contest) grant(id, holder int, p *proxy, in asked) {
-	call := c.history.now()
+func (c *contest) add(id int, call time.Duration, o history.Op) {
+	o.Client, o.Scope, o.Call = fmt.Sprint(id), c.scope, call
+	c.history.Add(o)
+}
+
+func (c *contest) grant(id, holder int, p *proxy) {
+	call := c.history.Now()
 	tok, err := p.take(context.Background(), c.scope)
 	switch {
 	case err == nil:
-		c.history.add(id, call, in, told{token: tok})
+		c.add(id, call, history.Op{Kind: history.Grant, Result: history.OK, Granted: int64(tok)})
 		c.tokens[holder].Store(int64(tok))
 	case errors.Is(err, state.ErrUnknown):
-		c.history.add(id, call, in, told{result: unknown})
+		c.add(id, call, history.Op{Kind: history.Grant, Result: history.Unknown})
 	case !again(err):
 		c.t.Errorf("take: %v", err)
 	}
 }
 
 // get reads and reports whether there was an answer.
-func (c *contest) get(id int, p *proxy, in asked) bool {
-	call := c.history.now()
-	got, err := p.see(p.op(c.scope, in.token), c.ref(in.key))
-	out, told := c.judge(in, err)
-	if !told {
+func (c *contest) get(id int, p *proxy, in history.Op) bool {
+	call := c.history.Now()
+	got, err := p.see(p.op(c.scope, fence.Token(in.Token)), c.ref(in.Key))
+	if in.Result = c.judge(in, err); in.Result == "" {
 		return false
 	}
-	out.value = got
-	c.history.add(id, call, in, out)
+	in.Got = got
+	c.add(id, call, in)
 	return true
 }
 
 // write puts or deletes, through either proxy and, where it is told to come back,
 // or as if the answer had not reached it, perhaps again: with the same request id
 // that is one operation with one effect and one answer (F7).
-func (c *contest) write(id int, in asked, rng *rand.Rand) {
+func (c *contest) write(id int, in history.Op, rng *rand.Rand) {
 	retry := fmt.Sprintf("request-%d-%d", id, rng.Uint64())
 	tries := 1 + rng.IntN(3)
-	call := c.history.now()
+	call := c.history.Now()
 	mayHave, deafened := false, false
 	for try := 1; ; try++ {
 		p := c.proxies[rng.IntN(len(c.proxies))]
-		op := p.op(c.scope, in.token)
+		op := p.op(c.scope, fence.Token(in.Token))
 		op.RetryID = retry
 		err := c.send(p, op, in)
-		out, told := c.judge(in, err)
-		deaf := err == nil && in.kind == puts && try < tries && rng.IntN(4) == 0
+		in.Result = c.judge(in, err)
+		told := in.Result != ""
+		deaf := err == nil && in.Kind == history.Put && try < tries && rng.IntN(4) == 0
 		if deaf || !told && try < tries {
 			mayHave, deafened = mayHave || deaf, deafened || deaf
 			continue
 		}
-		if deafened && told && (out.result == failed || out.result == absent) {
+		if deafened && (in.Result == history.Failed || in.Result == history.Absent) {
 			c.t.Errorf("%s: its own success made it fail when it was sent again: %v", in, err)
 		}
-		if mayHave && (!told || out.result != ok) {
+		if mayHave && in.Result != history.OK {
 			// The last try was refused, which says nothing of the one before it.
-			out.result, told = unknown, true
+			in.Result = history.Unknown
 		}
-		if told {
-			c.history.add(id, call, in, out)
+		if in.Result != "" {
+			c.add(id, call, in)
 		}
 		return
 	}
 }
 
-func (c *contest) send(p *proxy, op guarded.Op, in asked) error {
+func (c *contest) send(p *proxy, op guarded.Op, in history.Op) error {
 	var cond object.Conditions
-	if in.create {
+	if in.Create {
 		cond.IfNoneMatch = "*"
 	}
-	if in.match != "" {
-		cond.IfMatch = etagOf(in.match)
+	if in.Match != "" {
+		sum := md5.Sum([]byte(in.Match))
+		cond.IfMatch = hex.EncodeToString(sum[:])
 	}
-	ref := c.ref(in.key)
-	if in.kind == deletes {
+	ref := c.ref(in.Key)
+	if in.Kind == history.Delete {
 		return p.Delete(context.Background(), &guarded.Delete{Op: op, Items: []guarded.DeleteItem{{Ref: ref, Conditions: cond}}})[0]
 	}
-	_, err := p.Put(context.Background(), &guarded.Put{Op: op, Ref: ref, Body: strings.NewReader(in.value), Size: int64(len(in.value)), Conditions: cond})
+	_, err := p.Put(context.Background(), &guarded.Put{Op: op, Ref: ref, Body: strings.NewReader(in.Value), Size: int64(len(in.Value)), Conditions: cond})
 	return err
 }
 
@@ -189,24 +196,24 @@ func again(err error) bool {
 	return errors.Is(err, state.ErrUnavailable) || errors.Is(err, state.ErrBusy)
 }
 
-// judge translates an error into an answer; ok is false for "nothing happened".
-func (c *contest) judge(in asked, err error) (told, bool) {
+// judge translates an error into an answer, empty for "nothing happened".
+func (c *contest) judge(in history.Op, err error) history.Result {
 	var refused *fence.Refusal
 	switch {
 	case err == nil:
-		return told{}, true
+		return history.OK
 	case errors.As(err, &refused) && refused.Verdict == fence.Stale:
-		return told{result: stale}, true
+		return history.Stale
 	case errors.Is(err, object.ErrPreconditionFailed):
-		return told{result: failed}, true
+		return history.Failed
 	case errors.Is(err, object.ErrNoSuchKey):
-		return told{result: absent}, true
+		return history.Absent
 	case errors.Is(err, state.ErrUnknown):
-		return told{result: unknown}, true
+		return history.Unknown
 	case !again(err):
 		c.t.Errorf("%s: %v", in, err)
 	}
-	return told{}, false
+	return ""
 }
 
 // gremlin makes the state in memory slow and, unless it is gentle, misbehave at
