@@ -83,12 +83,13 @@ check() {
 
 # mutants reads the broken variants from the model itself: #define NAME number /* F4: …
 mutants() {
-	local model=$1 dir=$work/$1-mutants name number invariant
+	local model=$1 dir=$work/$1-mutants name number invariant read=0
 	if ! verifier "$dir" "$model" "${bounds[@]}" -DMUTANTS; then
 		failed=$((failed + 1))
 		return
 	fi
 	while read -r name number invariant; do
+		read=$((read + 1))
 		(cd "$dir" && MUTANT=$number BREAKS=$invariant timeout $limit ./pan "${search[@]}") >"$dir/out" 2>&1 || true
 		if grep -q "assertion violated.*F$invariant||" "$dir/out"; then
 			caught=$((caught + 1))
@@ -99,6 +100,11 @@ mutants() {
 			sed 's/^/      /' <<<"$(whole "$dir/out")"
 		fi
 	done < <(sed -nE 's|^#define ([A-Z_]+) ([0-9]+) +/\* F([0-9]+): .*|\1 \2 \3|p' "model/$model.pml")
+	# One whose line is not understood would be passed over.
+	if [ $read -eq 0 ] || [ $read -ne "$(grep -oE '\bM\([A-Z_]+\)|BROKEN\([A-Z_]+' "model/$model.pml" | sed 's/.*(//; s/)//' | sort -u | wc -l)" ]; then
+		failed=$((failed + 1))
+		echo "FAIL  model/$model.pml: $read mutants are defined, and others are used"
+	fi
 }
 
 large=()
