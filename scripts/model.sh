@@ -84,13 +84,14 @@ check() {
 # mutants reads the broken variants from the model itself: #define NAME number /* F4: …
 # The message of a violation shows the assertion, which begins with its invariant.
 mutants() {
-	local model=$1 dir=$work/$1-mutants name number invariant
+	local model=$1 dir=$work/$1-mutants name number invariant read=0
 	if ! verifier "$dir" "$model" "${bounds[@]}" -DMUTANTS; then
 		failed=$((failed + 1))
 		return
 	fi
 	while read -r name number invariant; do
-		(cd "$dir" && MUTANT=$number BREAKS=$invariant timeout $limit ./pan -m100000 -w20) >"$dir/out" 2>&1 || true
+		read=$((read + 1))
+		(cd "$dir" && MUTANT=$number BREAKS=$invariant timeout $limit ./pan "${search[@]}") >"$dir/out" 2>&1 || true
 		if ! grep -q "$model | \`$name\` | .* | F$invariant |" docs/model.md; then
 			failed=$((failed + 1))
 			echo "FAIL  docs/model.md says nothing of $model $name and F$invariant"
@@ -104,6 +105,11 @@ mutants() {
 			sed 's/^/      /' <<<"$(whole "$dir/out")"
 		fi
 	done < <(sed -nE 's|^#define ([A-Z_]+) ([0-9]+) +/\* F([0-9]+): .*|\1 \2 \3|p' "model/$model.pml")
+	# One whose line is not understood would be passed over.
+	if [ $read -eq 0 ] || [ $read -ne "$(grep -oE '\bM\([A-Z_]+\)|BROKEN\([A-Z_]+' "model/$model.pml" | sed 's/.*(//; s/)//' | sort -u | wc -l)" ]; then
+		failed=$((failed + 1))
+		echo "FAIL  model/$model.pml: $read mutants are defined, and others are used"
+	fi
 }
 
 large=()
