@@ -19,11 +19,10 @@
 #define READ_ONCE 10 /* F6: what the store does not have is not resolved again */
 #define COMPLETED_NOT_AWAITED 11 /* F6: a Complete commits on the word of a store that did nothing */
 
+#define PUTS 2
 #ifdef LARGE
-#define PUTS 3
 #define RUNS 2
 #else
-#define PUTS 2
 #define RUNS 1
 #endif
 #define UPLOAD PUTS /* the name of a multipart upload */
@@ -53,10 +52,6 @@ proctype Network() {
 end:	do
 	:: d_step { copies[0] -> copies[0]--; bytes[0] = 0; assert(F6 || intact) }
 	:: d_step { copies[1] -> copies[1]--; bytes[(M(NAME_REUSED) -> 0 : 1)] = 1; assert(F6 || intact) }
-#ifdef LARGE
-	:: d_step { copies[2] -> copies[2]--; bytes[2] = 2; assert(F6 || intact) }
-	:: d_step { deleting[2] -> deleting[2] = false; bytes[2] = NOBODY; assert(F6 || intact) }
-#endif
 	:: d_step { deleting[0] -> deleting[0] = false; bytes[0] = NOBODY; assert(F6 || intact) }
 	:: d_step { deleting[1] -> deleting[1] = false; bytes[1] = NOBODY; assert(F6 || intact) }
 	:: d_step { deleting[UPLOAD] -> deleting[UPLOAD] = false; bytes[UPLOAD] = NOBODY; assert(F6 || intact) }

@@ -374,9 +374,6 @@ init {
 		:: named[0] = true; named[1] = true; conditional[1] = conditional[0];
 			if
 			:: run Write(1, 0, 1); run Read(READ, 1)
-#ifdef LARGE
-				; run Write(2, 1, 0)
-#endif
 			:: run Write(1, 1, 1); run Write(2, 0, 0)
 			fi
 		fi

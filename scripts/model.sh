@@ -34,6 +34,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0 searched=0 states=0 caught=0
 
+# timeout --foreground, here and below: whoever ends the run's process group ends
+# the search too.
+#
 # verifier FOLDER MODEL FLAG… makes FOLDER/pan. The search is exhaustive: no
 # bitstate hashing, no hash compaction; partial order reduction keeps every
 # violation of an assertion.
@@ -65,7 +68,7 @@ check() {
 		failed=$((failed + 1))
 		return
 	fi
-	(cd "$dir" && timeout $limit ./pan "${search[@]}") >"$dir/out" 2>&1 || true
+	(cd "$dir" && timeout --foreground $limit ./pan "${search[@]}") >"$dir/out" 2>&1 || true
 	problems=$(whole "$dir/out")
 	searched=$((searched + 1)) states=$((states + $(count "$dir/out" || echo 0)))
 	if [ -z "$problems" ]; then
@@ -76,7 +79,7 @@ check() {
 		sed 's/^/      /' <<<"$problems"
 		if [ -e "$dir/$model.pml.trail" ]; then
 			echo '      the last steps of the way there:'
-			(cd "$dir" && timeout 60 spin -k "$model.pml.trail" -t -p "${bounds[@]}" "$OLDPWD/model/$model.pml" | grep -E '[[:space:]]proc +[0-9]+ \(' | tail -n "${TRAIL:-30}") || true
+			(cd "$dir" && timeout --foreground 60 spin -k "$model.pml.trail" -t -p "${bounds[@]}" "$OLDPWD/model/$model.pml" | grep -E '[[:space:]]proc +[0-9]+ \(' | tail -n "${TRAIL:-30}") || true
 		fi
 	fi
 }
@@ -91,7 +94,7 @@ mutants() {
 	fi
 	while read -r name number invariant; do
 		read=$((read + 1))
-		(cd "$dir" && MUTANT=$number BREAKS=$invariant timeout $limit ./pan "${search[@]}") >"$dir/out" 2>&1 || true
+		(cd "$dir" && MUTANT=$number BREAKS=$invariant timeout --foreground $limit ./pan -m100000 -w20) >"$dir/out" 2>&1 || true
 		if ! grep -q "$model | \`$name\` | .* | F$invariant |" docs/model.md; then
 			failed=$((failed + 1))
 			echo "FAIL  docs/model.md says nothing of $model $name and F$invariant"
