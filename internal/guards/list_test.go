@@ -316,3 +316,28 @@ func BenchmarkFlight(b *testing.B) {
 		}
 	})
 }
+
+// asked counts renewals.
+type asked struct {
+	guards.Registry
+	times int
+}
+
+func (a *asked) RenewGuards(ctx context.Context, proxy uuid.UUID, acked, known int64) (int64, []fence.Guard, error) {
+	a.times++
+	return a.Registry.RenewGuards(ctx, proxy, acked, known)
+}
+
+// TestWhoHasGoneRenewsNothing: whether a request that has ended renews is not left to
+// chance, though nobody else is renewing.
+func TestWhoHasGoneRenewsNothing(t *testing.T) {
+	t.Parallel()
+	a := &asked{Registry: memory.New()}
+	l := newList(a, newClock().clock())
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 100 {
+		require.ErrorIs(t, l.Refresh(gone), context.Canceled)
+	}
+	require.Zero(t, a.times)
+}

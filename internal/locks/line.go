@@ -158,6 +158,9 @@ func (s *Service) watch() {
 		case <-timer.C:
 		}
 		timer.Stop()
+		if s.woken != nil {
+			s.woken("the lines")
+		}
 	}
 }
 

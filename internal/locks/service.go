@@ -91,6 +91,10 @@ type Options struct {
 	// Jitter draws a duration from 0 to below its argument; rand.N where nil. Several
 	// processes that wait for one lock do not look in step.
 	Jitter func(time.Duration) time.Duration
+	// Turn, where set, is called by whoever looks at the lines of waiting calls when it
+	// was woken, and may block: a simulation orders it by that among the calls that woke
+	// it.
+	Turn func(what string)
 }
 
 // Service grants and ends leases. Safe for concurrent use.
@@ -102,6 +106,7 @@ type Service struct {
 	proxy    uuid.UUID
 	absent   time.Duration
 	jitter   func(time.Duration) time.Duration
+	woken    func(what string)
 	lines    lines
 	// stopping is closed by Drain.
 	stopping chan struct{}
@@ -120,7 +125,7 @@ func New(s State, g Guards, o Options) *Service {
 		o.Jitter = rand.N[time.Duration]
 	}
 	return &Service{
-		state: s, guards: g, witness: o.Witness, observer: o.Observer, proxy: o.Proxy, absent: o.Absent, jitter: o.Jitter,
+		state: s, guards: g, witness: o.Witness, observer: o.Observer, proxy: o.Proxy, absent: o.Absent, jitter: o.Jitter, woken: o.Turn,
 		lines:    lines{of: map[fence.Scope]*line{}, kick: make(chan struct{}, 1)},
 		stopping: make(chan struct{}),
 	}

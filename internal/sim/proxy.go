@@ -167,7 +167,7 @@ func (p *proxy) serve(ctx context.Context) (err error) {
 		n++
 		return time.Duration(draw(p.c.w.seed, p.name+" jitter", n) % uint64(d))
 	}
-	p.locks = locks.New(st, p.list, locks.Options{Proxy: id, Absent: lease, Jitter: jitter})
+	p.locks = locks.New(st, p.list, locks.Options{Proxy: id, Absent: lease, Jitter: jitter, Turn: turn})
 	verifier := sigv4.NewVerifier(sigv4.Options{Region: region, Credentials: secrets{ring}, Now: p.now})
 	objects, err := s3api.New(s3api.Options{
 		Region: region, Keyring: ring, Verifier: verifier, Guards: p.list, Buckets: p,
