@@ -12,13 +12,15 @@ import (
 )
 
 const (
-	// keepPart writes nothing where the upload is not open. FOR SHARE waits for one
-	// that is being completed or dropped at the same moment, and then looks at it
-	// again; REFERENCES takes a weaker lock, and only once the part is written. Who
-	// completes or drops the upload waits for this row in turn, and for nothing else.
+	// keepPart writes nothing where the upload is not open. Its lock waits for one that
+	// is being completed or dropped at the same moment, and then looks at it again;
+	// REFERENCES takes a weaker lock, and only once the part is written. Who completes or
+	// drops the upload waits for this row in turn, and for nothing else. FOR SHARE would
+	// do for that, but those that share a row let each other in past whoever waits to
+	// change it: a second with four clients, for all that is in its batch.
 	keepPart = `
 INSERT INTO upload_parts (upload, number, etag, size, algorithm, checksum)
-SELECT $1, $2, $3, $4, $5, $6 FROM uploads WHERE id = $1 AND NOT completed FOR SHARE
+SELECT $1, $2, $3, $4, $5, $6 FROM uploads WHERE id = $1 AND NOT completed FOR NO KEY UPDATE
 ON CONFLICT (upload, number, etag) DO UPDATE SET size = excluded.size, algorithm = excluded.algorithm, checksum = excluded.checksum
 RETURNING 1`
 	listUploadParts = `

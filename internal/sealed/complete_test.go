@@ -37,6 +37,8 @@ type completing struct {
 	fails atomic.Bool
 	// loses: the answer to a join.
 	loses atomic.Bool
+	// refused: every join, as if its parts were missing.
+	refused atomic.Bool
 	// digests: its ETags are those of the bytes after all.
 	digests atomic.Bool
 }
@@ -65,6 +67,11 @@ func newCompleting(t *testing.T) *completing {
 				_ = c.beforeList.run()
 			case join:
 				_ = c.beforeJoin.run()
+			}
+			if join && c.refused.Load() {
+				w.WriteHeader(400)
+				_, _ = w.Write([]byte("<Error><Code>InvalidPart</Code></Error>"))
+				return
 			}
 			changed(w, r, next, func(rec *httptest.ResponseRecorder) {
 				switch {
@@ -347,6 +354,44 @@ func TestCompleteRepeatedWhileTheStoreJoins(t *testing.T) { // F7
 			})
 		}
 	}
+}
+
+// A store that takes the parts of an upload away before the upload itself says of those
+// that it has just listed that they are missing. Which is so for the one that joins
+// them, and no answer to the other that ends the trying.
+func TestCompleteRefusedForPartsThatAreBeingJoined(t *testing.T) { // F7
+	t.Parallel()
+	c := newCompleting(t)
+	r := c.begin("body")
+	var first <-chan outcome
+	c.beforeJoin.set(func() error {
+		var release func()
+		release, first = c.held(r)
+		c.refused.Store(true)
+		c.beforeList.set(func() error { release(); return nil }) // the second looks again
+		return nil
+	})
+	second, err := c.try(r)
+	require.NoError(t, err)
+	o := <-first
+	require.NoError(t, o.err)
+	require.Equal(t, o.info.Checksums, second.Checksums)
+}
+
+// A store that refuses the parts which it lists is at fault, and does not hold a
+// request for longer than the waits between the looks.
+func TestCompleteRefusedForPartsThatAreListed(t *testing.T) { // F7
+	t.Parallel()
+	c := newCompleting(t)
+	r := c.begin("body")
+	c.refused.Store(true)
+	begun := time.Now()
+	_, err := c.try(r)
+	require.ErrorIs(t, err, guarded.ErrStore)
+	require.Less(t, time.Since(begun), 10*time.Second, "the wait is bounded")
+	c.refused.Store(false)
+	_, err = c.try(r)
+	require.NoError(t, err)
 }
 
 // An upload that its store has ended, and no Complete has left for, is no more.

@@ -55,7 +55,7 @@ type joining struct {
 // what was recorded first: what is refused leaves the upload open.
 func (j *joining) join(ctx context.Context) (st stored, kind string, err error) {
 	wait := firstLook
-	for range looks {
+	for range looks - 1 {
 		st, kind, err = j.try(ctx)
 		if !errors.Is(err, errUnderWay) {
 			return st, kind, err
@@ -219,7 +219,12 @@ func (s *Store) partsUpstream(ctx context.Context, client *upstream.Client, buck
 // are there, and neither the answer nor the ETag says that they are those of parts.
 func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, bucket, key, id string, parts []upstream.Part, size int64) (etag string, guessed bool, err error) {
 	_, cerr := client.CompleteMultipartUpload(ctx, bucket, key, id, parts, nil)
-	if cerr != nil && upstream.OutcomeOf(cerr) == upstream.Refused && !upstream.HasCode(cerr, "NoSuchUpload") {
+	switch {
+	case upstream.HasCode(cerr, "InvalidPart"):
+		// Of parts that it has just shown: one was replaced, or another request is
+		// joining them and has taken them away.
+		return "", false, fmt.Errorf("%w: %w: completing the upload: %w", guarded.ErrStore, errUnderWay, cerr)
+	case cerr != nil && upstream.OutcomeOf(cerr) == upstream.Refused && !upstream.HasCode(cerr, "NoSuchUpload"):
 		return "", false, storeError("completing the upload", cerr)
 	}
 	head, err := client.HeadObject(ctx, bucket, key, nil)
