@@ -59,6 +59,11 @@ corpus: build ## record anew what clients and stores say: writes internal/corpus
 	@go build -o bin/with ./internal/pgtest/with
 	@S3FENCE_TEST_BIN=$$PWD/bin bin/with go test -tags record -v -count=1 -timeout 60m -run '^TestRecordCorpus$$' ./e2e/
 
+.PHONY: sim
+sim: ## SEEDS=10000 simulations from FROM=1 on, with a line for each 1000 (SEED=123: that one alone)
+	@go test -c -o bin/sim ./internal/sim
+	@cd internal/sim && SIM_SEEDS=$(or $(SEEDS),10000) SIM_FROM=$(or $(FROM),1) SIM_SEED=$(SEED) ../../bin/sim -test.run '^TestSeeds$$' -test.v -test.timeout 12h | grep --line-buffered -v '^=== '
+
 .PHONY: sizes
 sizes: build ## the largest bodies, lists and mirrors in every form, with their real sizes, 10 minutes
 	@go build -o bin/with ./internal/pgtest/with

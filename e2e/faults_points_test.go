@@ -127,6 +127,7 @@ func (s *stand) row(t *testing.T, p pausePoint, want expected) {
 		if want.back {
 			answer = <-done
 		}
+		s.renewed(t)
 		now = s.takeAtLast(t, l)
 	case noStore:
 		for _, x := range s.Proxies {
@@ -256,6 +257,22 @@ func (s *stand) crashed(t *testing.T, l *ledger, done <-chan Answer) (now int64,
 		now = s.takeAtLast(t, l)
 	}
 	return now, answer
+}
+
+// renewed waits until each proxy has renewed its lease on the guard list since the database
+// is back: one that is about to end may do so between two requests (F9).
+func (s *stand) renewed(t *testing.T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.DSN)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	var back time.Time
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT clock_timestamp()").Scan(&back))
+	require.Eventually(t, func() bool {
+		n := 0
+		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM proxies WHERE seen > $1", back).Scan(&n)
+		return err == nil && n == len(s.Proxies)
+	}, 20*time.Second, 20*time.Millisecond, "the proxies do not come back")
 }
 
 // takeAtLast takes the lock over as soon as that can be done again.

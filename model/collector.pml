@@ -17,7 +17,7 @@
 #define NAME_REUSED 8 /* F6: two writes send their bytes under one name */
 #define PUT_NOT_AWAITED 9 /* F6: the commit does not wait until the store has answered */
 #define READ_ONCE 10 /* F6: what the store does not have is not resolved again */
-#define COMPLETED_NOT_AWAITED 11 /* F6: as 9, of a store that answers a Complete and did nothing */
+#define COMPLETED_NOT_AWAITED 11 /* F6: a Complete commits on the word of a store that did nothing */
 
 #ifdef LARGE
 #define PUTS 3

@@ -32,11 +32,7 @@
 /* Those that show with an external issuer alone are not looked for elsewhere. */
 #define EXTERNAL_ALONE (M(LOCK_UPGRADED) || M(RAISE_SHARED) || M(READ_NO_RAISE) || M(ANSWER_UNJUDGED) || M(LEARN_EARLY))
 
-#ifdef LARGE
-#define WRITES 4
-#else
 #define WRITES 3
-#endif
 #define GRANT WRITES     /* the slots of two grants */
 #define READ (WRITES + 2)
 #define TXS (WRITES + 3)
@@ -372,15 +368,17 @@ init {
 		if
 		:: !M(ANSWER_UNJUDGED) -> conditional[1] = true; run Write(1, 0, 0); run Read(READ, 1)
 		:: !M(ANSWER_UNJUDGED) -> run Write(1, 1, 0); run Read(READ, 1)
+#ifdef LARGE
+			; run Write(2, 0, 0)
+#endif
 		:: named[0] = true; named[1] = true; conditional[1] = conditional[0];
 			if
 			:: run Write(1, 0, 1); run Read(READ, 1)
+#ifdef LARGE
+				; run Write(2, 1, 0)
+#endif
 			:: run Write(1, 1, 1); run Write(2, 0, 0)
 			fi
 		fi
-#ifdef LARGE
-		;
-		run Write(3, 1, 0)
-#endif
 	}
 }

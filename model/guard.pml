@@ -24,11 +24,9 @@
 #define ANY_ROW 14 /* F6: a row of a proxy is taken for its acknowledgement */
 
 #ifdef LARGE
-#define LEASE 2
-#define RENEWALS 2
-#else
 #define LEASE 1
-#define RENEWALS 1
+#else
+#define LEASE 2
 #endif
 #define PROXIES 2
 /* The age of what lies so far back that it makes no difference. */
@@ -228,7 +226,7 @@ proctype Add() {
 	since = (M(SINCE_EARLY) -> since : 0);
 	if
 	:: M(NOT_WAITED)
-	:: (!there[0] || acked_row[0] >= PENDING || M(ANY_ROW)) && (!there[1] || acked_row[1] >= PENDING)
+	:: M(ANY_ROW) || ((!there[0] || acked_row[0] >= PENDING) && (!there[1] || acked_row[1] >= PENDING))
 	:: since >= LEASE
 	fi;
 	d_step { waited = true; since = OLD };
@@ -250,12 +248,20 @@ init {
 		run Clock();
 		run Network();
 		run Add();
-		run Flight(1);
-		/* Proxy 1 begins, and stops again, or proxy 0 runs beside it. */
 		if
-		:: run Renewals(1, 2); run Close(1)
-		:: has[0] = true; there[0] = true;
-			run Renewals(1, RENEWALS); run Renewals(0, RENEWALS); run Flight(0)
+		:: /* Proxy 1 begins, and stops again. */
+			run Renewals(1, 3);
+			run Flight(1);
+			run Close(1)
+		:: /* Proxy 0 runs, and proxy 1 begins. */
+			has[0] = true; there[0] = true; asked[0] = 0;
+			run Renewals(0, 1);
+			run Flight(0);
+			run Renewals(1, 1)
+#ifdef LARGE
+			;
+			run Flight(1)
+#endif
 		fi
 	}
 }

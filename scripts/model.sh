@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case ${BOUNDS:-small} in
 small) bounds=() optimize=-O1 search=(-m100000 -w23) memory=2000 limit=240 ;;
-large) bounds=(-DLARGE) optimize=-O2 search=(-m1000000 -w27) memory=${MEMORY:-12000} limit=14400 ;;
+large) bounds=(-DLARGE) optimize=-O2 search=(-m1000000 -w26) memory=${MEMORY:-12000} limit=14400 ;;
 *)
 	echo "model.sh: BOUNDS is small or large, not $BOUNDS" >&2
 	exit 2
@@ -76,12 +76,13 @@ check() {
 		sed 's/^/      /' <<<"$problems"
 		if [ -e "$dir/$model.pml.trail" ]; then
 			echo '      the last steps of the way there:'
-			(cd "$dir" && timeout 60 spin -k "$model.pml.trail" -t -p "${bounds[@]}" "$OLDPWD/model/$model.pml" | grep ' proc ' | tail -n "${TRAIL:-30}") || true
+			(cd "$dir" && timeout 60 spin -k "$model.pml.trail" -t -p "${bounds[@]}" "$OLDPWD/model/$model.pml" | grep -E '[[:space:]]proc +[0-9]+ \(' | tail -n "${TRAIL:-30}") || true
 		fi
 	fi
 }
 
 # mutants reads the broken variants from the model itself: #define NAME number /* F4: …
+# The message of a violation shows the assertion, which begins with its invariant.
 mutants() {
 	local model=$1 dir=$work/$1-mutants name number invariant read=0
 	if ! verifier "$dir" "$model" "${bounds[@]}" -DMUTANTS; then
@@ -91,6 +92,10 @@ mutants() {
 	while read -r name number invariant; do
 		read=$((read + 1))
 		(cd "$dir" && MUTANT=$number BREAKS=$invariant timeout $limit ./pan "${search[@]}") >"$dir/out" 2>&1 || true
+		if ! grep -q "$model | \`$name\` | .* | F$invariant |" docs/model.md; then
+			failed=$((failed + 1))
+			echo "FAIL  docs/model.md says nothing of $model $name and F$invariant"
+		fi
 		if grep -q "assertion violated.*F$invariant||" "$dir/out"; then
 			caught=$((caught + 1))
 			echo "ok    model/$model.pml $name breaks F$invariant ($(count "$dir/out") states)"

@@ -139,6 +139,9 @@ check() {
 	tests arrows -count=1 ./internal/arrows
 	mapfile -t packages < <(go list ./... | grep -v -e '/e2e\(/\|$\)' -e '/internal/arrows$')
 	tests 'tests (race)' -race "${packages[@]}"
+	# The race detector would make it ten times slower, and finds nothing more in an
+	# order of one step at a time; a few seeds have run under it above.
+	SIM_SEEDS=300 tests simulation -count=1 ./internal/sim
 	# Its bounds are promised of the program as delivered.
 	tests 'takeover in time (no race detector)' -count=1 -run '^TestTakeoverUnderWriters$' ./internal/sealed
 	# Thousands of interleavings that are forced and not left to chance.

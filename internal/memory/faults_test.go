@@ -210,3 +210,28 @@ func TestClosed(t *testing.T) {
 	require.ErrorIs(t, s.Transact(t.Context(), raise(testScope(t), 1)), state.ErrUnavailable)
 	require.ErrorIs(t, s.Check(t.Context()), state.ErrUnavailable)
 }
+
+// TestSnapshot: what was committed since is lost, a late commit too, and nothing of it
+// shows through.
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	sc := testScope(t)
+	late := false
+	s := memory.New(memory.WithFaults(func(at memory.Stage) error {
+		if late && at == memory.Committing {
+			return memory.ErrLate
+		}
+		return nil
+	}))
+	require.NoError(t, s.Transact(t.Context(), raise(sc, 1)))
+	restore := s.Snapshot()
+	require.NoError(t, s.Transact(t.Context(), raise(sc, 2)))
+	late = true
+	require.ErrorIs(t, s.Transact(t.Context(), raise(sc, 3)), state.ErrUnknown)
+	restore()
+	late = false
+	require.Equal(t, fence.Token(1), markOf(t, s, sc))
+	require.Zero(t, s.Deliver())
+	require.NoError(t, s.Transact(t.Context(), raise(sc, 2)), "no lock is left behind")
+	require.Equal(t, fence.Token(2), markOf(t, s, sc))
+}

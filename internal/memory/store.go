@@ -20,29 +20,10 @@ type Store struct {
 	faults func(context.Context, Stage) error
 	locks  lockTable
 
-	mu         sync.Mutex
-	closed     bool
-	deployment state.Deployment
-	counter    int64
-	version    int64 // of the guard list
-	lastGuard  fence.GuardID
-	guards     map[fence.GuardID]fence.Guard
-	scopes     map[fence.Scope]state.Scope
-	objects    map[object.Ref]*state.Object
-	attempts   map[uuid.UUID]object.Ref // of the objects: no two share one
-	uploads    map[string]*uploadRow
-	parts      map[string]map[partName]state.UploadPart // by upload
-	made       map[uuid.UUID][]object.Part              // of the objects, by attempt
-	claims     map[state.Slot]*state.Claim
-	retries    map[state.RetryID]dated[[]byte]
-	garbage    map[garbageName]time.Time
-	outcomes   map[uuid.UUID]dated[state.Outcome]
-	proxies    map[uuid.UUID]state.Proxy
-	lines      map[fence.Scope][]state.Place // by turn
-	lastTurn   int64
-	events     []dated[state.Event] // by id
-	lastEvent  int64
-	late       []*sent
+	mu     sync.Mutex
+	closed bool
+	records
+	late []*sent
 }
 
 var _ state.State = (*Store)(nil)
@@ -94,21 +75,23 @@ func New(opts ...Option) *Store {
 		faults: func(context.Context, Stage) error { return nil },
 		locks:  lockTable{locks: map[lockName]*lock{}},
 
-		deployment: state.Deployment{ID: uuid.New()},
-		version:    1,
-		guards:     map[fence.GuardID]fence.Guard{},
-		scopes:     map[fence.Scope]state.Scope{},
-		objects:    map[object.Ref]*state.Object{},
-		attempts:   map[uuid.UUID]object.Ref{},
-		uploads:    map[string]*uploadRow{},
-		parts:      map[string]map[partName]state.UploadPart{},
-		made:       map[uuid.UUID][]object.Part{},
-		claims:     map[state.Slot]*state.Claim{},
-		retries:    map[state.RetryID]dated[[]byte]{},
-		garbage:    map[garbageName]time.Time{},
-		outcomes:   map[uuid.UUID]dated[state.Outcome]{},
-		proxies:    map[uuid.UUID]state.Proxy{},
-		lines:      map[fence.Scope][]state.Place{},
+		records: records{
+			deployment: state.Deployment{ID: uuid.New()},
+			version:    1,
+			guards:     map[fence.GuardID]fence.Guard{},
+			scopes:     map[fence.Scope]state.Scope{},
+			objects:    map[object.Ref]*state.Object{},
+			attempts:   map[uuid.UUID]object.Ref{},
+			uploads:    map[string]*uploadRow{},
+			parts:      map[string]map[partName]state.UploadPart{},
+			made:       map[uuid.UUID][]object.Part{},
+			claims:     map[state.Slot]*state.Claim{},
+			retries:    map[state.RetryID]dated[[]byte]{},
+			garbage:    map[garbageName]time.Time{},
+			outcomes:   map[uuid.UUID]dated[state.Outcome]{},
+			proxies:    map[uuid.UUID]state.Proxy{},
+			lines:      map[fence.Scope][]state.Place{},
+		},
 	}
 	for _, o := range opts {
 		o(s)

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	mclient "github.com/minio/minio-go/v7"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -34,6 +33,8 @@ type completing struct {
 	beginning, deciding                          hook
 	// hides: the store shows neither the upload nor the object, or no part of it.
 	hides, hidesParts atomic.Bool
+	// fails: it answers 500 to a list of parts.
+	fails atomic.Bool
 	// loses: the answer to a join.
 	loses atomic.Bool
 	// digests: its ETags are those of the bytes after all.
@@ -74,6 +75,11 @@ func newCompleting(t *testing.T) *completing {
 					if list {
 						rec.Body.WriteString("<Error><Code>NoSuchUpload</Code></Error>")
 					}
+				case list && c.fails.Load():
+					rec.Code = 500
+					rec.Body.Reset()
+					rec.Header().Del("Content-Length")
+					rec.Body.WriteString("<Error><Code>InternalError</Code></Error>")
 				case join && c.loses.CompareAndSwap(true, false):
 					rec.Code = 502
 					rec.Body.Reset()
@@ -295,8 +301,9 @@ func TestCompleteOvertakenAndPassed(t *testing.T) { // F4, F7
 func TestCompleteRepeatedWhileTheStoreJoins(t *testing.T) { // F7
 	t.Parallel()
 	for name, hides := range map[string]func(*completing) *atomic.Bool{
-		"nothing is shown":   func(c *completing) *atomic.Bool { return &c.hides },
-		"no parts are shown": func(c *completing) *atomic.Bool { return &c.hidesParts },
+		"nothing is shown":       func(c *completing) *atomic.Bool { return &c.hides },
+		"no parts are shown":     func(c *completing) *atomic.Bool { return &c.hidesParts },
+		"parts cannot be listed": func(c *completing) *atomic.Bool { return &c.fails },
 	} {
 		for _, ends := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, and it ends: %v", name, ends), func(t *testing.T) {
@@ -329,9 +336,12 @@ func TestCompleteRepeatedWhileTheStoreJoins(t *testing.T) { // F7
 				require.Less(t, time.Since(begun), 10*time.Second, "the wait is bounded")
 				release()
 				require.NoError(t, (<-first).err)
-				if ends {
+				switch {
+				case ends:
 					require.NoError(t, err)
-				} else {
+				case hides(c) == &c.fails:
+					require.ErrorIs(t, err, guarded.ErrStore, "what this try did is known")
+				default:
 					require.ErrorIs(t, err, guarded.ErrUndecided)
 				}
 			})
@@ -349,6 +359,14 @@ func TestUploadEndedByItsStore(t *testing.T) { // F7
 	require.ErrorIs(t, err, object.ErrNoSuchUpload)
 }
 
+// oneBucket has every bucket of clients in one of a store.
+type oneBucket struct {
+	client *upstream.Client
+	name   string
+}
+
+func (b oneBucket) Bucket(string) (*upstream.Client, string, error) { return b.client, b.name, nil }
+
 // Completes of one upload at the same time, on real stores, are answered alike.
 // versitygw answers 200 to all but one of them before the object is there.
 func TestSimultaneousCompletes(t *testing.T) { // F6, F7
@@ -357,12 +375,10 @@ func TestSimultaneousCompletes(t *testing.T) { // F6, F7
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := start(t)
-			err := server.Client(t).MakeBucket(t.Context(), "data", mclient.MakeBucketOptions{Region: storetest.Region})
-			require.NoError(t, err)
 			client, err := upstream.New(upstream.Config{Name: "main", Endpoint: server.Endpoint, AccessKey: server.AccessKey, SecretKey: server.SecretKey, Region: storetest.Region, PathStyle: true})
 			require.NoError(t, err)
 			st := memory.New()
-			s, err := New(t.Context(), st, oneStore{client}, Options{})
+			s, err := New(t.Context(), st, oneBucket{client, server.Bucket(t)}, Options{})
 			require.NoError(t, err)
 			t.Cleanup(s.Close)
 			l := &lab{Store: s, t: t, st: st, client: client, guards: map[string]*fence.Guard{}}

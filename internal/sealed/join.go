@@ -108,7 +108,11 @@ func (j *joining) try(ctx context.Context) (st stored, kind string, err error) {
 		return st, kind, err
 	}
 	if err != nil {
-		return st, "", storeError("listing the parts", err)
+		err := storeError("listing the parts", err)
+		if now, ferr := j.s.find(ctx, &j.c.UploadRef); ferr == nil && now.Digest != "" && failed(err) {
+			err = fmt.Errorf("%w: %w", err, errUnderWay)
+		}
+		return st, "", err
 	}
 	parts, size, err := j.listed(ctx, have, recorded)
 	if err != nil {
@@ -220,7 +224,7 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 	}
 	head, err := client.HeadObject(ctx, bucket, key, nil)
 	switch {
-	case upstream.NotFound(err) && (cerr == nil || upstream.HasCode(cerr, "NoSuchUpload")):
+	case upstream.NotFound(err) && (cerr == nil || upstream.HasCode(cerr, "NoSuchUpload") || failed(cerr)):
 		return "", false, fmt.Errorf("%w: %w", storeError("looking at the completed upload", err), errUnderWay)
 	case err != nil && cerr != nil:
 		return "", false, storeError("completing the upload", cerr)
@@ -237,6 +241,13 @@ func (s *Store) completeUpstream(ctx context.Context, client *upstream.Client, b
 		return "", false, fmt.Errorf("%w: the completed upload has the ETag %s instead of %s", guarded.ErrStore, head.ETag, want)
 	}
 	return head.ETag, cerr != nil, nil
+}
+
+// failed reports whether the store answered that it failed, as versitygw does where
+// another request takes the parts away under it.
+func failed(err error) bool {
+	e, ok := errors.AsType[*upstream.Error](err)
+	return ok && e.Status/100 == 5
 }
 
 // joined finds the object that an upload has become which the store no longer

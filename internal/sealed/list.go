@@ -31,7 +31,7 @@ func (s *Store) List(ctx context.Context, guards *fence.Guards, q guarded.ListQu
 	plain := &plainStream{ctx: ctx, client: client, bucket: bucket, q: q, guards: view, seek: from, size: size}
 	// One more than the page, so that it is seen without asking again whether there
 	// is more.
-	rows := &rowStream{ctx: ctx, state: s.state, q: q, seek: from, size: q.Limit + 1, done: !view.Guarded(q.Bucket)}
+	rows := &rowStream{ctx: ctx, state: s.state, q: q, guards: view, seek: from, size: q.Limit + 1, done: !view.Guarded(q.Bucket)}
 	for len(entries) < q.Limit {
 		a, err := rows.peek()
 		if err != nil {
@@ -145,14 +145,16 @@ func fold(q *guarded.ListQuery, key string) (name string, prefix bool) {
 	return key, false
 }
 
-// rowStream lists the rows of a bucket.
+// rowStream lists the rows of a bucket that are objects: those that a guard hides the
+// plain keys of. Others are what an unfinished adoption has copied.
 type rowStream struct {
-	ctx  context.Context
-	q    guarded.ListQuery
-	seek string
-	size int
-	done bool // nothing behind the buffered rows
-	rows []state.Object
+	ctx    context.Context
+	q      guarded.ListQuery
+	guards *fence.Guards
+	seek   string
+	size   int
+	done   bool // nothing behind the buffered rows
+	rows   []state.Object
 
 	state State
 	entry guarded.Entry
@@ -172,6 +174,10 @@ func (r *rowStream) peek() (*guarded.Entry, error) {
 			continue
 		}
 		row := &r.rows[0]
+		if _, _, ok := r.guards.Find(r.q.Bucket, row.Key); !ok {
+			r.skip(row.Key + "\x00")
+			continue
+		}
 		name, isPrefix := fold(&r.q, row.Key)
 		switch {
 		case isPrefix && name < r.seek:

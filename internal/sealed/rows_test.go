@@ -96,3 +96,39 @@ func TestUploadDeliveredTwice(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, open())
 }
+
+// TestListOfAPendingGuard: as long as a guard is being added its objects are the plain
+// ones, in lists too. What an unfinished adoption has copied may be old by now, or of
+// objects that have gone. (F6)
+func TestListOfAPendingGuard(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	write := func(key, body string) {
+		t.Helper()
+		_, err := l.client.PutObject(t.Context(), "data", key, strings.NewReader(body), int64(len(body)), upstream.PutOptions{})
+		require.NoError(t, err)
+	}
+	const other = "s3://data/other/"
+	l.guard(other)
+	_, err := l.put(l.op(other, l.grant(other)), "other/a", "sealed")
+	require.NoError(t, err)
+	write("jobs/changed", "old")
+	write("jobs/gone/a", "old")
+	_, err = l.Adopt(t.Context(), *l.guard(jobs, func(g *fence.Guard) { g.State = fence.Pending }), nil)
+	require.NoError(t, err)
+	// A request that nobody was told of arrives late.
+	write("jobs/changed", "and new")
+	require.NoError(t, l.client.DeleteObject(t.Context(), "data", "jobs/gone/a"))
+	for _, delimiter := range []string{"", "/"} {
+		entries, _, _, err := l.List(t.Context(), l.list(), guarded.ListQuery{Bucket: "data", Prefix: "jobs/", Delimiter: delimiter, Limit: 1000})
+		require.NoError(t, err)
+		require.Len(t, entries, 1)
+		require.Equal(t, "jobs/changed", entries[0].Key)
+		require.Equal(t, int64(len("and new")), entries[0].Size)
+	}
+	entries, _, more, err := l.List(t.Context(), l.list(), guarded.ListQuery{Bucket: "data", Limit: 2})
+	require.NoError(t, err)
+	require.Len(t, entries, 2)
+	require.Equal(t, "other/a", entries[1].Key)
+	require.False(t, more)
+}

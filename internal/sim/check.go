@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -161,15 +162,15 @@ func (c *cluster) left() []string {
 	return left
 }
 
-// judge has the histories judged.
-func (c *cluster) judge() {
+// judge judges the histories of all scopes.
+func judge(ops []history.Op) error {
 	by := map[string][]history.Op{}
-	for _, o := range c.history.Ops() {
+	for _, o := range ops {
 		by[o.Scope] = append(by[o.Scope], o)
 	}
+	var faults []error
 	for _, sc := range scopes {
-		if err := history.Judge(by[sc.String()], history.Options{Issuer: sc.issuer}); err != nil {
-			c.fault(checkHistory, "%v", err)
-		}
+		faults = append(faults, history.Judge(by[sc.String()], history.Options{Issuer: sc.issuer}))
 	}
+	return errors.Join(faults...)
 }

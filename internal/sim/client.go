@@ -150,6 +150,10 @@ func (c *client) add(o Order, h held, op history.Op) {
 	if op.Result == history.Stale && o.N%3 > 0 {
 		c.hand.drop(o.Scope, h)
 	}
+	if op.Result == "" && scopes[o.Scope].issuer == fence.External && op.Token != 0 {
+		// What was answered 503 did not happen, but its token may have raised the mark.
+		op = history.Op{Client: op.Client, Through: op.Through, Scope: op.Scope, Kind: history.Get, Key: op.Key, Token: op.Token, Result: history.Unknown, Call: op.Call}
+	}
 	if op.Result != "" {
 		c.c.history.Add(op)
 	}

@@ -85,6 +85,8 @@ type Result struct {
 	Plan     *Plan
 	Findings []Finding
 	Ops      []history.Op
+	// Marks are the faults that took a time.
+	Marks []history.Mark
 	// Sum is the hash of the trace, Trace its lines where they were asked for.
 	Sum   uint64
 	Trace []string
@@ -124,7 +126,7 @@ func play(p *Plan, o Options) *Result {
 	}()
 	c.w.run(done)
 	w := c.w
-	return &Result{Plan: p, Findings: c.faults, Ops: c.history.Ops(), Sum: w.sum, Trace: w.lines, Steps: w.steps, Faults: w.struck, Time: time.Since(w.begun)}
+	return &Result{Plan: p, Findings: c.faults, Ops: c.history.Ops(), Marks: w.marks, Sum: w.sum, Trace: w.lines, Steps: w.steps, Faults: w.struck, Time: time.Since(w.begun)}
 }
 
 func newCluster(p *Plan, o Options) *cluster {
@@ -191,7 +193,9 @@ func (c *cluster) script() {
 	c.checkRest()
 	c.stop()
 	c.w.wg.Wait()
-	c.judge()
+	if err := judge(c.history.Ops()); err != nil {
+		c.fault(checkHistory, "%v", err)
+	}
 }
 
 // serving reports whether every proxy serves.

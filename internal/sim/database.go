@@ -54,6 +54,23 @@ func (d *database) dead() bool {
 	return d.down.After(time.Now())
 }
 
+// failover has a replica take over after a time that has heard of nothing since now.
+func (d *database) failover(after time.Duration) {
+	restore := d.mem.Snapshot()
+	time.AfterFunc(after, func() {
+		d.w.mu.Lock()
+		quiet := d.w.quiet
+		if !quiet {
+			d.down = time.Now().Add(dialTime) // all sessions end
+		}
+		d.w.mu.Unlock()
+		if !quiet {
+			restore()
+			d.changed()
+		}
+	})
+}
+
 type sessionKey struct{}
 
 // inside is what a transaction's session is about, in its context.

@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // strike is a fault of the schedule.
 func (c *cluster) strike(f Fault) {
@@ -22,6 +25,7 @@ func (c *cluster) strike(f Fault) {
 		c.w.freeze(c.clients[f.Who%len(c.clients)].actor, f.For)
 	case Crash:
 		m.crash()
+		c.w.mark(fmt.Sprintf("p%d", m.n), "killed", f.For)
 		time.AfterFunc(f.For, func() {
 			if m.down() && !c.w.isQuiet() {
 				m.start()
@@ -29,10 +33,15 @@ func (c *cluster) strike(f Fault) {
 		})
 	case CutState:
 		until(&m.noState)
+		c.w.mark(fmt.Sprintf("p%d", m.n), "cut from the state", f.For)
 	case CutStore:
 		until(&m.noStore)
+		c.w.mark(fmt.Sprintf("p%d", m.n), "cut from the store", f.For)
 	case StateDown:
 		until(&c.db.down)
+		c.w.mark("state", "killed", f.For)
+	case Failover:
+		c.db.failover(f.For)
 	case ProxyClock:
 		m.clock.Add(int64(f.By))
 		m.ahead.Add(int64(max(0, f.By)))

@@ -1,3 +1,5 @@
+//go:build !race
+
 package sim
 
 import (
@@ -105,9 +107,9 @@ func wrap(b bent) bend {
 	}}
 }
 
-// TestMutants: what is wrong on purpose is found. Each is a mistake that somebody
+// TestMistakes: what is wrong on purpose is found. Each is a mistake that somebody
 // could make; a simulation that passes one proves nothing.
-func TestMutants(t *testing.T) {
+func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for name, m := range map[string]struct {
 		bend bend

@@ -26,6 +26,9 @@ const (
 	ProxyClock Kind = "proxy clock"
 	StateClock Kind = "state clock"
 	StoreClock Kind = "store clock"
+	// Failover: the database comes back as it was For ago, without commits that were
+	// acknowledged since. No schedule of NewPlan has it: see [Plan.WithFailover].
+	Failover Kind = "failover"
 )
 
 // Faults of messages strike each of them with a probability of its own.
@@ -127,6 +130,14 @@ func NewPlan(seed uint64) *Plan {
 		}
 	}
 	return p
+}
+
+// WithFailover is the schedule with a failover that loses the commits of a time.
+func (p *Plan) WithFailover(step int, lost time.Duration) *Plan {
+	return p.with(func(q *Plan) {
+		q.Faults = append(q.Faults, Fault{Step: step, Kind: Failover, For: lost})
+		slices.SortStableFunc(q.Faults, func(a, b Fault) int { return a.Step - b.Step })
+	})
 }
 
 func sortedKinds[V any](m map[Kind]V) []Kind {

@@ -12,7 +12,8 @@ import (
 
 // Report writes what is known of a failed run into a new directory outside of the
 // checkout and returns the directory: plan.json, the schedule, which SIM_PLAN runs
-// again; trace.txt; history.json, which package history reads; findings.txt.
+// again; trace.txt; history.html, a picture with the verdict, and history.json, which
+// package history reads; findings.txt.
 func Report(r *Result) (dir string, err error) {
 	if dir, err = os.MkdirTemp("", fmt.Sprintf("s3fence-sim-%d-*", r.Plan.Seed)); err != nil {
 		return "", fmt.Errorf("a place for the report: %w", err)
@@ -28,8 +29,19 @@ func Report(r *Result) (dir string, err error) {
 	for _, f := range r.Findings {
 		fmt.Fprintln(&findings, f)
 	}
+	var page strings.Builder
+	report := history.Report{Title: fmt.Sprintf("Seed %d", r.Plan.Seed), Ops: r.Ops, Marks: r.Marks, Err: judge(r.Ops), Notes: []string{r.Plan.String()}}
+	for _, f := range r.Findings {
+		if f.Check != checkHistory { // the judge says that himself
+			report.Notes = append(report.Notes, f.String())
+		}
+	}
+	if err := history.Page(&page, report); err != nil {
+		return "", err
+	}
 	for name, text := range map[string]string{
-		"plan.json": string(plan), "history.json": ops.String(), "findings.txt": findings.String(), "trace.txt": strings.Join(r.Trace, "\n") + "\n",
+		"history.html": page.String(),
+		"plan.json":    string(plan), "history.json": ops.String(), "findings.txt": findings.String(), "trace.txt": strings.Join(r.Trace, "\n") + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			return "", fmt.Errorf("writing the report: %w", err)

@@ -74,7 +74,7 @@ func TestSeeds(t *testing.T) {
 		return
 	}
 	from := number(t, "SIM_FROM", 1)
-	y := &tally{next: from, last: from + number(t, "SIM_SEEDS", 40) - 1, faults: map[Kind]int{}, begun: time.Now()}
+	y := &tally{next: from, last: from + number(t, "SIM_SEEDS", seedsHere) - 1, faults: map[Kind]int{}, begun: time.Now()}
 	if seed := number(t, "SIM_SEED", 0); seed != 0 {
 		y.next, y.last = seed, seed
 	}
@@ -122,7 +122,7 @@ func fail(t *testing.T, r *Result) {
 // TestOneSeedOneTrace: a seed is one order of all that happens.
 func TestOneSeedOneTrace(t *testing.T) {
 	t.Parallel()
-	for seed := uint64(1); seed <= 50; seed++ {
+	for seed := uint64(1); seed <= twiceHere; seed++ {
 		a, b := Run(t, NewPlan(seed), Options{Trace: true}), Run(t, NewPlan(seed), Options{Trace: true})
 		for i := range max(len(a.Trace), len(b.Trace)) {
 			if x, y := lineOf(a, i), lineOf(b, i); x != y {

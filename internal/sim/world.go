@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing/synctest"
 	"time"
+
+	"github.com/s3fence/s3fence/internal/history"
 )
 
 // errDead is what everything of a process that has crashed is told: what it does
@@ -63,8 +65,9 @@ type world struct {
 	origin int
 	quiet  bool
 	rates  map[Kind]float64
-	// struck counts faults by kind.
+	// struck counts faults by kind; marks are those that took a time.
 	struck map[Kind]int
+	marks  []history.Mark
 	// frozen is until when somebody is frozen.
 	frozen time.Time
 	wg     sync.WaitGroup
@@ -279,11 +282,21 @@ func (w *world) faults() {
 func (w *world) freeze(a *actor, d time.Duration) {
 	w.mu.Lock()
 	a.frozen = time.Now().Add(d)
+	from := time.Since(w.begun)
+	w.marks = append(w.marks, history.Mark{Who: a.name, What: "stopped", From: from, To: from + d})
 	if a.frozen.After(w.frozen) {
 		w.frozen = a.frozen
 	}
 	w.mu.Unlock()
 	time.AfterFunc(d, w.wake)
+}
+
+// mark notes what was done to somebody for a time, for the page of the history.
+func (w *world) mark(who, what string, d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	from := time.Since(w.begun)
+	w.marks = append(w.marks, history.Mark{Who: who, What: what, From: from, To: from + d})
 }
 
 // thaw waits until nobody is frozen any more: who wakes late is to find that the
