@@ -73,6 +73,9 @@ func TestChaos(t *testing.T) {
 	if !slices.ContainsFunc(fenced.ops, func(o history.Op) bool { return inTrap(o) && o.Kind == history.Put && o.Result == history.Stale }) {
 		t.Error("the write of the trap was not refused (F4)")
 	}
+	if err := fenced.worked(); err != nil {
+		t.Error(err)
+	}
 	closing := fenced.String()
 	if *runBoth {
 		open := w.run(false)
@@ -111,6 +114,30 @@ func (r run) String() string {
 	}
 	return fmt.Sprintf("%d operations in %v, %d takeovers, %d refused as stale, %d of unknown outcome; faults: %s; violations %d",
 		len(r.ops), r.lasted.Round(time.Second), takeovers, n[history.Stale], n[history.Unknown], strings.Join(list, ", "), len(r.harm.all()))
+}
+
+// worked holds that there is something to judge beside the trap: workers were granted
+// locks, wrote and read while they were hurt, and were succeeded.
+func (r run) worked() error {
+	n := map[history.Kind]int{}
+	scopes := map[string]int{}
+	for _, o := range r.ops {
+		if inTrap(o) || o.Result != history.OK || len(r.marks) == 0 || o.Call < r.marks[0].From {
+			continue
+		}
+		n[o.Kind]++
+		if o.Kind == history.Grant {
+			scopes[o.Scope]++
+		}
+	}
+	succeeded := 0
+	for _, grants := range scopes {
+		succeeded += grants - 1
+	}
+	if n[history.Put] == 0 || n[history.Get] == 0 || succeeded == 0 {
+		return fmt.Errorf("too little was done while %d faults struck to prove anything: %v answered well, %d takeovers", len(r.marks), n, succeeded)
+	}
+	return nil
 }
 
 func (r run) page(t *testing.T, path string, verdict error) {

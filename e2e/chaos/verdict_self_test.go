@@ -143,3 +143,27 @@ func TestValues(t *testing.T) {
 		}
 	}
 }
+
+// TestWorked: a run in which nobody works beside the trap, or before anything struck, is
+// none.
+func TestWorked(t *testing.T) {
+	t.Parallel()
+	w := writing{token: 1, client: "w1.0", serial: 1}
+	ops := inTurn(granted(1), wrote("k", w), read("k", w), granted(2))
+	trap := inTurn(granted(1), wrote("k", w), read("k", w), granted(2))
+	for i := range trap {
+		trap[i].Scope = "s3://data/jobs/" + trapScope + "/"
+	}
+	marks := []history.Mark{{Who: "w1", What: "stopped", From: 1}}
+	if err := (run{ops: ops, marks: marks}).worked(); err != nil {
+		t.Error(err)
+	}
+	for name, r := range map[string]run{
+		"nothing": {}, "the trap alone": {ops: trap, marks: marks}, "no fault": {ops: ops}, "before the fault": {ops: ops, marks: []history.Mark{{From: 9}}},
+		"no takeover": {ops: ops[:3], marks: marks}, "no write": {ops: append(inTurn(granted(1)), ops[2:]...), marks: marks},
+	} {
+		if r.worked() == nil {
+			t.Errorf("%s: passes", name)
+		}
+	}
+}

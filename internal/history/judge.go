@@ -114,6 +114,10 @@ func split(ops []Op, keys bool) map[part][]Op {
 			parts[part{o.Scope, o.Key}] = append(parts[part{o.Scope, o.Key}], o)
 		}
 	}
+	// Grants are judged where no key is known, too.
+	for scope := range common {
+		parts[part{scope, ""}] = nil
+	}
 	for p := range parts {
 		for _, o := range common[p.scope] {
 			if o.Kind == List {

@@ -207,3 +207,15 @@ func TestRecorded(t *testing.T) {
 		t.Errorf("a broken file: %v", err)
 	}
 }
+
+// TestGrantsAlone: a scope in which nobody wrote is judged key by key, too (F1, F2).
+func TestGrantsAlone(t *testing.T) {
+	t.Parallel()
+	for _, keys := range []bool{false, true} {
+		var v *history.Violation
+		err := history.Judge(inTurn(grant(2), grant(1), list(1, nil)), history.Options{Keys: keys})
+		if !errors.As(err, &v) {
+			t.Errorf("keys %v: %v", keys, err)
+		}
+	}
+}

@@ -64,7 +64,9 @@ func (c *cluster) checkLive() {
 				continue
 			}
 			o.Do = Put
-			cl.write(o, name+" put", now)
+			if !cl.write(o, name+" put", now) {
+				c.fault(checkLiveness, "p%d writes nothing though nothing is wrong any more", i)
+			}
 			if o.Do = Get; !cl.look(o, name+" get", now) {
 				c.fault(checkLiveness, "p%d shows nothing though nothing is wrong any more", i)
 			}

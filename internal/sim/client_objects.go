@@ -64,8 +64,8 @@ func etagOf(body []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// write puts, copies or deletes one key.
-func (c *client) write(o Order, name string, h held) {
+// write puts, copies or deletes one key; it reports whether it was answered with success.
+func (c *client) write(o Order, name string, h held) bool {
 	method, kind := http.MethodPut, history.Put
 	if o.Do == Delete {
 		method, kind = http.MethodDelete, history.Delete
@@ -93,6 +93,7 @@ func (c *client) write(o Order, name string, h held) {
 	_, res, m := c.tries(o, r)
 	op.Through, op.Result = fmt.Sprintf("p%d", m.n), res
 	c.add(o, h, op)
+	return res == history.OK
 }
 
 // read gets or lists. Without a token, in a scope whose guard may be new, it may be

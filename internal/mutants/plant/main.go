@@ -48,12 +48,14 @@ func run(names []string, out io.Writer) error {
 	}
 	begin := time.Now()
 	var missed []string
+	caught := 0
 	err = mutants.Run(ctx, root, list, atOnce, mutants.Limit, func(v mutants.Verdict) {
 		if v.Err != nil {
 			missed = append(missed, v.Mutant.Name)
 			say("%s (%s) NOT CAUGHT: %v", v.Mutant.Name, v.Mutant.Breaks, v.Err)
 			return
 		}
+		caught++
 		say("%s (%s) caught by %s in %s, %.1f s", v.Mutant.Name, v.Mutant.Breaks, v.Mutant.CaughtBy.Name, v.Mutant.CaughtBy.Package, v.Took.Seconds())
 	})
 	if err == nil {
@@ -62,14 +64,13 @@ func run(names []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	caught := len(list) - len(missed)
 	say("%d planted, %d caught, %.0f s%s", len(list), caught, time.Since(begin).Seconds(), named(missed))
 	if dir := os.Getenv("S3FENCE_TEST_RUN"); dir != "" {
-		if err := os.WriteFile(filepath.Join(dir, "planted"), fmt.Appendf(nil, "%d %d\n", len(list), len(missed)), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "planted"), fmt.Appendf(nil, "%d %d\n", len(list), len(list)-caught), 0o600); err != nil {
 			return err
 		}
 	}
-	if len(missed) > 0 {
+	if caught < len(list) {
 		return errors.New("the tests do not notice every planted fault")
 	}
 	return nil
