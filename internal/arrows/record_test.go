@@ -59,6 +59,11 @@ func readRecord(t *testing.T) (page string, rows []row) {
 				t.Errorf("%s:%d: cell %d is empty", trackRecord, first+i, c+1)
 			}
 		}
+		for _, other := range rows {
+			if other.bug == cells[0] {
+				t.Errorf("%s:%d: stands in line %d already", trackRecord, first+i, other.line)
+			}
+		}
 		r := row{first + i, cells[0], cells[1], cells[2], cells[3]}
 		if n := len(rows); n > 0 {
 			for _, c := range []struct{ mine, above *string }{{&r.breaks, &rows[n-1].breaks}, {&r.found, &rows[n-1].found}, {&r.reproduce, &rows[n-1].reproduce}} {
