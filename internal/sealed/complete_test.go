@@ -69,7 +69,7 @@ func newCompleting(t *testing.T) *completing {
 				_ = c.beforeJoin.run()
 			}
 			if join && c.refused.Load() {
-				w.WriteHeader(400)
+				w.WriteHeader(http.StatusBadRequest)
 				_, _ = w.Write([]byte("<Error><Code>InvalidPart</Code></Error>"))
 				return
 			}
