@@ -161,6 +161,10 @@ func (l *List) Refresh(ctx context.Context) error {
 	arrived := l.begun.Load()
 	ctx, cancel := context.WithTimeout(ctx, l.lease/2)
 	defer cancel()
+	if ctx.Err() != nil {
+		// Nobody waits for this any more.
+		return fmt.Errorf("renewing the lease on the guard list: %w", ctx.Err())
+	}
 	select {
 	case l.renewing <- struct{}{}:
 		defer func() { <-l.renewing }()
