@@ -99,10 +99,14 @@ func (l *lines) placed(w *waiter, turn int64) {
 	l.hurry(w.id.Scope)
 }
 
-// leave takes a call out.
+// leave takes a call out, if it is there.
 func (l *lines) leave(w *waiter) {
 	l.mu.Lock()
 	ln := l.of[w.id.Scope]
+	if ln == nil || ln.visits[w.visit] != w {
+		l.mu.Unlock()
+		return
+	}
 	delete(ln.visits, w.visit)
 	if ln.tickets[w.id] == w {
 		delete(ln.tickets, w.id)

@@ -83,6 +83,8 @@ func (s *Service) wait(ctx context.Context, g fence.Guard, r Request) (_ Lease, 
 	}
 	s.lines.placed(w, p.Turn)
 	lease, err := s.turn(ctx, g, r, w, over.C)
+	// Before the place is left, which has the line looked at for those who stay.
+	s.lines.leave(w)
 	switch {
 	case err == nil:
 		// The grant has ended the place.
@@ -97,6 +99,12 @@ func (s *Service) wait(ctx context.Context, g fence.Guard, r Request) (_ Lease, 
 // turn tries whenever it may be the call's turn.
 func (s *Service) turn(ctx context.Context, g fence.Guard, r Request, w *waiter, over <-chan time.Time) (Lease, error) {
 	for {
+		// The end first: a call that was woken as well is granted the lock there, too.
+		select {
+		case <-over:
+			return s.attempt(ctx, g, r)
+		default:
+		}
 		select {
 		case err := <-w.wake:
 			if err != nil {

@@ -38,7 +38,12 @@ type held struct {
 }
 
 // packed is a mark as one number, in the order of marks.
-func (h held) packed() int64 { return (h.generation-1)<<40 | h.token }
+func (h held) packed() int64 {
+	if h.token == 0 && h.generation == 0 {
+		return 0
+	}
+	return (h.generation-1)<<40 | h.token
+}
 
 // hand is the tokens that one or two clients have, by scope.
 type hand struct {
@@ -76,6 +81,7 @@ type client struct {
 	creds  aws.Credentials
 	hand   *hand
 	n      int // requests that name themselves
+	marks  int // requests that may have raised a mark
 }
 
 func (c *client) work() {
@@ -150,10 +156,6 @@ func (c *client) add(o Order, h held, op history.Op) {
 	if op.Result == history.Stale && o.N%3 > 0 {
 		c.hand.drop(o.Scope, h)
 	}
-	if op.Result == "" && scopes[o.Scope].issuer == fence.External && op.Token != 0 {
-		// What was answered 503 did not happen, but its token may have raised the mark.
-		op = history.Op{Client: op.Client, Through: op.Through, Scope: op.Scope, Kind: history.Get, Key: op.Key, Token: op.Token, Result: history.Unknown, Call: op.Call}
-	}
 	if op.Result != "" {
 		c.c.history.Add(op)
 	}
@@ -172,6 +174,9 @@ func (c *client) id() string {
 
 // fenced presents a token.
 func (r *outgoing) fenced(o Order, h held) {
+	if scopes[o.Scope].issuer == fence.External {
+		r.mark = h.packed()
+	}
 	switch {
 	case h.token == 0:
 	case h.creds != nil:
@@ -241,6 +246,17 @@ var expected = map[string]bool{
 	"ObjectsNotTaken": true, "NoLocks": true, "RequestTimeTooSkewed": true, "InvalidArgument": true, "InvalidPart": true,
 }
 
+// raised notes that a request may have raised the mark which was answered that it did
+// not happen: its token may have come to count before it failed.
+func (c *client) raised(o Order, r *outgoing, m *machine, call time.Duration) {
+	if r.mark == 0 {
+		return
+	}
+	c.marks++
+	c.c.history.Add(history.Op{Client: fmt.Sprintf("%s/%d", c.name, c.marks), Through: fmt.Sprintf("p%d", m.n), Scope: scopes[o.Scope].String(),
+		Kind: history.Get, Key: "none", Token: r.mark, Result: history.Unknown, Call: call})
+}
+
 // tries sends a request until it is answered for sure, and says what is known of it
 // in the end. Of a request that names itself the last answer counts for all tries; but
 // a refusal says nothing of a try before it that nothing was heard of.
@@ -248,8 +264,12 @@ func (c *client) tries(o Order, r *outgoing) (reply, history.Result, *machine) {
 	maybe := false
 	for try := 0; ; try++ {
 		m := c.machine(o, try)
+		call := c.c.history.Now()
 		got := c.send(m, r)
 		res := c.told(got, r)
+		if res == "" && got.err == nil {
+			c.raised(o, r, m, call)
+		}
 		maybe = maybe || got.twice
 		switch {
 		case res == history.OK:

@@ -177,9 +177,13 @@ func (c *client) batch(o Order, name string, h held) {
 	maybe := make([]bool, len(keys))
 	for try := 0; ; try++ {
 		m := c.machine(o, try)
+		call := c.c.history.Now()
 		got := c.send(m, r)
 		again := false
 		for i, res := range c.batchTold(got, r, keys, scopes[o.Scope].prefix) {
+			if res == "" && got.err == nil {
+				c.raised(o, r, m, call)
+			}
 			if res == history.Unknown || got.twice {
 				maybe[i] = true
 			}

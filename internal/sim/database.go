@@ -144,6 +144,7 @@ func (s *dbSession) away(ctx context.Context) error {
 func ask[T any](ctx context.Context, s *dbSession, name string, do func() (T, error)) (T, error) {
 	var none T
 	w := s.d.w
+	name += of(ctx)
 	if err := w.step(s.p.actor, "asks "+name); err != nil {
 		return none, fmt.Errorf("%w: %w", state.ErrUnavailable, err)
 	}
@@ -166,7 +167,7 @@ func does(ctx context.Context, s *dbSession, name string, do func() error) error
 }
 
 func (s *dbSession) Transact(ctx context.Context, tx *state.Tx) error {
-	name := s.p.name + " " + nameOf(tx)
+	name := s.p.name + " " + nameOf(tx) + of(ctx)
 	w := s.d.w
 	if err := w.step(s.p.actor, "begins "+name); err != nil {
 		return fmt.Errorf("%w: %w", state.ErrUnavailable, err)

@@ -42,7 +42,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer r.Body.Close()
 	}
 	a := &asked{method: r.Method, key: strings.TrimPrefix(r.URL.Path, "/"), query: r.URL.Query(), header: r.Header}
-	a.label = p.name + " " + t.store.name(a)
+	a.label = p.name + " " + t.store.name(a) + of(r.Context())
 	if err := w.step(p.actor, "sends "+a.label); err != nil {
 		return nil, fmt.Errorf("%w: %w", upstream.ErrNotSent, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -32,6 +33,8 @@ type outgoing struct {
 	header http.Header
 	body   []byte
 	creds  aws.Credentials
+	// mark is what its token may raise a mark to, where the issuer is an external one.
+	mark int64
 	// once: it must not reach the service twice, since it does not name itself.
 	once bool
 }
@@ -81,17 +84,19 @@ func (c *client) send(m *machine, r *outgoing) reply {
 	if err := w.step(c.actor, fmt.Sprintf("sends %s to p%d", r.name, m.n)); err != nil {
 		return reply{err: errRefused}
 	}
-	ctx, hangUp := context.WithCancel(context.Background())
-	signed := r.sign(ctx)
+	// A proxy that begins to serve after that has not heard of it: a request may be done
+	// long after its client has gone.
+	var gone hangUp
+	signed := r.sign(context.Background())
 	answer := make(chan reply, 1)
-	w.wg.Go(func() { c.carry(m, r, signed, answer) })
+	w.wg.Go(func() { c.carry(m, r, signed, &gone, answer) })
 	twice := !r.once && w.chance(TwiceRequest, r.name)
 	if twice {
 		other := c.c.machines[(m.n+r.hash())%len(c.c.machines)]
 		again := signed.Clone(context.Background())
 		w.wg.Go(func() {
 			time.Sleep(w.within(10*time.Second, "twice "+r.name))
-			c.carry(other, r, again, make(chan reply, 1))
+			c.carry(other, r, again, &hangUp{}, make(chan reply, 1))
 		})
 	}
 	timer := time.NewTimer(r.wait())
@@ -104,7 +109,7 @@ func (c *client) send(m *machine, r *outgoing) reply {
 	}
 	w.wg.Go(func() {
 		_ = w.step(c.c.net, "hangs up "+r.name)
-		hangUp()
+		gone.now()
 	})
 	if err := w.step(c.actor, "hears of "+r.name); err != nil {
 		return reply{err: errReset}
@@ -113,11 +118,42 @@ func (c *client) send(m *machine, r *outgoing) reply {
 	return got
 }
 
+type requestKey struct{}
+
+// of names the request for which something is asked, where there is one: what two of
+// them ask for may read the same.
+func of(ctx context.Context) string {
+	if name, ok := ctx.Value(requestKey{}).(string); ok {
+		return " for " + name
+	}
+	return ""
+}
+
+// hangUp ends the serving of a request whose client has gone.
+type hangUp struct {
+	mu  sync.Mutex
+	end context.CancelFunc
+}
+
+func (h *hangUp) ends(end context.CancelFunc) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.end = end
+}
+
+func (h *hangUp) now() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.end != nil {
+		h.end()
+	}
+}
+
 // hash is a number that the request's name decides.
 func (r *outgoing) hash() int { return int(draw(0, r.name, 0) % 97) }
 
 // carry is the network between clients and proxies, and the server's goroutine.
-func (c *client) carry(m *machine, r *outgoing, hr *http.Request, answer chan<- reply) {
+func (c *client) carry(m *machine, r *outgoing, hr *http.Request, gone *hangUp, answer chan<- reply) {
 	w := c.c.w
 	if w.chance(SlowRequest, r.name) {
 		time.Sleep(w.within(25*time.Second, "slow "+r.name))
@@ -142,7 +178,10 @@ func (c *client) carry(m *machine, r *outgoing, hr *http.Request, answer chan<- 
 		answer <- reply{err: errReset}
 		return
 	}
-	got := serve(handler, hr, &clientBody{c: c, r: r, rest: r.body})
+	ctx, end := context.WithCancel(context.WithValue(hr.Context(), requestKey{}, r.name))
+	defer end()
+	gone.ends(end)
+	got := serve(handler, hr.WithContext(ctx), &clientBody{c: c, r: r, rest: r.body})
 	if w.step(p.actor, fmt.Sprintf("answers %s with %d", r.name, got.status)) != nil {
 		got = reply{err: errReset}
 	}
