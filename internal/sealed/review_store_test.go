@@ -96,6 +96,7 @@ func TestReviewPiecesAreCompared(t *testing.T) { // F6
 	op := l.op(jobs, l.grant(jobs))
 	_, err := l.put(op, "jobs/a", "hello", func(p *guarded.Put) { p.Size = -1 })
 	require.ErrorIs(t, err, guarded.ErrStore)
+	require.ErrorContains(t, err, "instead of", "not by the store, which would not find the part")
 }
 
 // A page without entries that is not the last one is a page like any other.

@@ -125,7 +125,7 @@ func TestMistakes(t *testing.T) {
 		})}), []Check{checkHistory}, 200},
 		"rows are read before their locks are had (F10)": {wrap(bent{before: early(func(v, early *state.View) {
 			v.Objects = early.Objects
-		})}), []Check{checkHistory}, 200},
+		})}), []Check{checkHistory}, 600},
 		"a grant does not raise the mark (F2)": {wrap(bent{after: func(v *state.View, ch *state.Changes) {
 			for i, row := range ch.Scopes {
 				if old, ok := v.Scopes[row.Scope]; ok && row.Last.Holder != "" {
