@@ -135,11 +135,18 @@ func (rq *request) fencedList(prefix string) error {
 	if err := rq.enter(g, sc, prefix); err != nil {
 		return err
 	}
+	return rq.judgeList()
+}
+
+// judgeList judges the token of a list, before it is read, where it may raise the mark
+// (F5), and once more after: a list is read in pieces, and marks never fall, so all of
+// them were read under the token if it is good still (F3). Looking for one object of
+// the scope judges it; a list has no judge of its own.
+func (rq *request) judgeList() error {
 	if rq.side.Request.Token == 0 {
 		return nil
 	}
-	// A list has no judge of its own. Looking for one object of the scope judges
-	// the token, and raises the mark where it must, before the list is read (F5).
+	sc := rq.side.Scope
 	_, err := rq.s.reader.Stat(rq.ctx, rq.side, object.Ref{Bucket: rq.bucket, Key: sc.Prefix() + "-"})
 	if errors.Is(err, object.ErrNoSuchKey) {
 		return nil
@@ -165,6 +172,9 @@ func listObjects(rq *request) error {
 	var more bool
 	if q.limit > 0 {
 		if entries, next, more, err = rq.s.lister.List(rq.ctx, rq.list, q.ListQuery); err != nil {
+			return err
+		}
+		if err := rq.judgeList(); err != nil {
 			return err
 		}
 	}
@@ -198,6 +208,9 @@ func listVersions(rq *request) error {
 	var more bool
 	if q.limit > 0 {
 		if entries, _, more, err = rq.s.lister.List(rq.ctx, rq.list, q.ListQuery); err != nil {
+			return err
+		}
+		if err := rq.judgeList(); err != nil {
 			return err
 		}
 	}

@@ -330,6 +330,9 @@ func listUploads(rq *request) error {
 	if err != nil {
 		return err
 	}
+	if err := rq.judgeList(); err != nil {
+		return err
+	}
 	x := newXML()
 	defer x.free()
 	x.root("ListMultipartUploadsResult")

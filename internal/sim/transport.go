@@ -111,7 +111,7 @@ func (t *transport) carry(a *asked, answer chan<- told) {
 	s, w, p := t.store, t.store.w, t.p
 	// Keys that clients name are as the store keeps them; the product promises something
 	// of its own only.
-	own := a.mutates() && (strings.Contains(a.key, "/.s3fence/") || a.query.Has("delete"))
+	own := a.mutates() && (strings.Contains(a.key, "/.s3fence/") || a.query.Has("delete") && bytes.Contains(a.body, []byte("<Key>.s3fence/")))
 	if w.chance(StoreSlow, a.label) {
 		time.Sleep(w.within(20*time.Second, "slow "+a.label))
 	}
