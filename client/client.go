@@ -105,16 +105,36 @@ func (c *Client) Region() string { return c.region }
 func (c *Client) call(ctx context.Context, within time.Duration, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%w: %s: reading the answer: %w", ErrUnreachable, c.base, err)
+	}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
+		return c.failure(resp.StatusCode, answer)
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%w: %s does not answer as s3fence does: %w", ErrUnreachable, c.base, err)
+	}
+	return nil
+}
+
+// send sends one request. The caller closes the answer's body.
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body []byte
 	if in != nil {
 		var err error
 		if body, err = json.Marshal(in); err != nil {
-			return fmt.Errorf("%w: %w", ErrInvalid, err)
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -126,29 +146,18 @@ func (c *Client) call(ctx context.Context, within time.Duration, method, path st
 	hash := hex.EncodeToString(sum[:])
 	req.Header.Set("X-Amz-Content-Sha256", hash)
 	if err := c.signer.SignHTTP(ctx, c.credentials, req, hash, "s3", c.region, c.now()); err != nil {
-		return fmt.Errorf("%w: signing: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: signing: %w", ErrInvalid, err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnreachable, c.base, notAsked(err))
+		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, c.base, notAsked(err))
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("%w: %s: reading the answer: %w", ErrUnreachable, c.base, err)
-	}
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
-		return c.failure(resp, answer)
-	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("%w: %s does not answer as s3fence does: %w", ErrUnreachable, c.base, err)
-	}
-	return nil
+	return resp, nil
 }
 
 // failure makes an error of an answer. What is not of the service's form comes
 // from something else at that address.
-func (c *Client) failure(resp *http.Response, answer []byte) error {
+func (c *Client) failure(status int, answer []byte) error {
 	var e struct {
 		Code      string
 		Message   string
@@ -160,13 +169,13 @@ func (c *Client) failure(resp *http.Response, answer []byte) error {
 		DelayMS   int64 `json:"delay_ms"`
 	}
 	if err := json.Unmarshal(answer, &e); err != nil || e.Code == "" {
-		err := fmt.Errorf("%w: %s does not answer as s3fence does: HTTP %d", ErrUnreachable, c.base, resp.StatusCode)
-		if resp.StatusCode < http.StatusInternalServerError {
+		err := fmt.Errorf("%w: %s does not answer as s3fence does: HTTP %d", ErrUnreachable, c.base, status)
+		if status < http.StatusInternalServerError {
 			return &unaskedError{err} // a balancer that lost an answer says 502 or 504
 		}
 		return err
 	}
-	out := &Error{Status: resp.StatusCode, Code: e.Code, Message: e.Message, RequestID: e.RequestID, Highest: e.Highest}
+	out := &Error{Status: status, Code: e.Code, Message: e.Message, RequestID: e.RequestID, Highest: e.Highest}
 	switch e.Code {
 	case "LockHeld":
 		out.Position, out.Waiting, out.Delay = e.Position, e.Waiting, time.Duration(e.DelayMS)*time.Millisecond

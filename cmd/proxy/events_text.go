@@ -110,7 +110,7 @@ func describe(e *client.Event) line {
 		l.rest = "a new generation" + by(e) + because(e)
 	case client.EventRefused:
 		l.rest = refusal(e)
-	case "guard_added", "guard_changed", "guard_removed":
+	case "guard_added", "guard_changed", "guard_removed", "guard_exported":
 		l.verb, l.rest = "GUARD", strings.TrimPrefix(e.Kind, "guard_")+by(e)+because(e)
 	case client.EventDropped:
 		l.subject, l.rest = plural(e.Count, "event was", "events were"), cmp.Or(e.Reason, "not recorded")

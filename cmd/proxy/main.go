@@ -66,7 +66,7 @@ however late it arrives.
 See it happen, with nothing else installed:   s3fence demo
 Try it with your own clients:                 s3fence dev
 
-Commands that talk to a proxy (lock, claim, check, credentials, guard, scope, events)
+Commands that talk to a proxy (lock, claim, check, credentials, guard, export, scope, events)
 find it by S3FENCE_ENDPOINT or AWS_ENDPOINT_URL_S3, and sign with the credentials
 that the AWS tools would use.
 
@@ -79,7 +79,7 @@ lost or token stale, 5 service unreachable.`,
 	})
 	parent(root,
 		newDev(), newDemo(), newDemoWorker(), newServe(), newMigrate(), newConfig(), newVersion(),
-		newLock(), newClaim(), newClaims(), newCheck(), newCredentials(), newGuard(), newScope(), newEvents())
+		newLock(), newClaim(), newClaims(), newCheck(), newCredentials(), newGuard(), newExport(), newScope(), newEvents())
 	return root
 }
 

@@ -57,11 +57,14 @@ type Config struct {
 	// SessionMaxAge is how long fenced credentials last at most.
 	SessionMaxAge time.Duration `key:"session_max_age" default:"7d" min:"1h" max:"365d"`
 
+	// SettleBound is how long after it arrived at the store a change can take effect,
+	// at most. What leaves a guard waits for it.
+	SettleBound time.Duration `key:"settle_bound" default:"75s" min:"1s" max:"1h"`
+
 	// Settings of what this version does not do: writing in place. They are read
 	// and checked, so that one file can serve several versions; [Config.Unused]
 	// names those that somebody set.
 	TakeoverWait time.Duration `key:"takeover_wait" default:"20s" min:"0s" max:"1h"`
-	SettleBound  time.Duration `key:"settle_bound" default:"75s" min:"1s" max:"1h"`
 
 	file    string
 	origins map[string]Origin
@@ -71,7 +74,7 @@ type Config struct {
 // version.
 func (c *Config) Unused() []string {
 	var set []string
-	for _, key := range []string{"takeover_wait", "settle_bound"} {
+	for _, key := range []string{"takeover_wait"} {
 		if o, ok := c.origins[key]; ok && o != (Origin{}) {
 			set = append(set, key)
 		}
@@ -108,7 +111,8 @@ type Upstream struct {
 	SecretKey Secret `key:"secret_key"`
 	PathStyle bool   `key:"path_style" default:"true"`
 	// Path says what lies between: "direct", or "balanced" where something may
-	// send a request twice. Sealed writing is right with both.
+	// send a request twice. Sealed writing is right with both; leaving a guard waits
+	// longer with "balanced".
 	Path string `key:"path" default:"balanced" oneof:"direct,balanced"`
 	// CAFile holds PEM certificates to trust instead of the system's.
 	CAFile Path `key:"ca_file"`

@@ -42,6 +42,9 @@ const (
 	GuardAdded   Kind = "guard_added"
 	GuardChanged Kind = "guard_changed"
 	GuardRemoved Kind = "guard_removed"
+	// GuardExported: the objects of a guard were written back under their plain keys;
+	// Reason says how many.
+	GuardExported Kind = "guard_exported"
 	// Alarm: an invariant was found broken; a person must look.
 	Alarm Kind = "alarm"
 	// Dropped: events of one proxy could not be recorded, so that the record has a
@@ -52,7 +55,7 @@ const (
 // Kinds lists the kinds that this version knows, in the order of their
 // constants. A record may have others, of later versions.
 func Kinds() []Kind {
-	return []Kind{Granted, Takeover, Renewed, RenewLost, Released, Raised, Reset, Refused, GuardAdded, GuardChanged, GuardRemoved, Alarm, Dropped}
+	return []Kind{Granted, Takeover, Renewed, RenewLost, Released, Raised, Reset, Refused, GuardAdded, GuardChanged, GuardRemoved, GuardExported, Alarm, Dropped}
 }
 
 // Access says what an operation does to a scope.

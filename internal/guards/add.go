@@ -103,7 +103,7 @@ func (a *Admin) add(ctx context.Context, want fence.Guard) (fence.Guard, error) 
 	if err != nil {
 		return fence.Guard{}, err
 	}
-	a.tell(ctx, events.GuardAdded, g)
+	a.tell(ctx, events.GuardAdded, g, g.Rule())
 	a.hurry(ctx)
 	return g, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/events"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/guarded"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/state"
 )
@@ -50,6 +51,9 @@ type AdminOptions struct {
 	Observer events.Observer
 	// Progress is told of each step of a long change. It must not block.
 	Progress func(fence.Guard, string)
+	// Mover makes a run of an export over a guard's objects, for as long as held is
+	// nil; with remove it deletes plain keys of no object. nil: nothing is exported.
+	Mover func(g fence.Guard, held func(context.Context) error, remove bool) guarded.Mover
 	// Patience is how long an Add waits for another process that took its work
 	// over, before it takes it back; 5 min where zero.
 	Patience time.Duration
@@ -66,6 +70,10 @@ type Admin struct {
 	progress func(fence.Guard, string)
 	patience time.Duration
 	changing chan struct{}
+	mover    func(fence.Guard, func(context.Context) error, bool) guarded.Mover
+	// draining ends with drain.
+	draining context.Context
+	drain    context.CancelFunc
 }
 
 // NewAdmin makes an Admin. lease is that of every proxy's List.
@@ -82,7 +90,9 @@ func NewAdmin(s State, a Adopter, lease time.Duration, o AdminOptions) *Admin {
 	if o.Patience == 0 {
 		o.Patience = 5 * time.Minute
 	}
+	draining, drain := context.WithCancel(context.Background())
 	return &Admin{
+		mover: o.Mover, draining: draining, drain: drain,
 		state: s, adopter: a, lease: lease, refresh: o.Refresh, observer: o.Observer, progress: o.Progress,
 		patience: o.Patience, changing: make(chan struct{}, 1),
 	}
@@ -225,7 +235,7 @@ func (a *Admin) Set(ctx context.Context, p fence.Pattern, c Change) (fence.Guard
 	if err != nil {
 		return fence.Guard{}, fmt.Errorf("changing guard %s: %w", p, err)
 	}
-	a.tell(ctx, events.GuardChanged, now)
+	a.tell(ctx, events.GuardChanged, now, now.Rule())
 	a.hurry(ctx)
 	return now, nil
 }
@@ -257,8 +267,8 @@ func (a *Admin) Ensure(ctx context.Context, want []fence.Guard) error {
 // hurry lets this process's own list know at once. A failure costs time only.
 func (a *Admin) hurry(ctx context.Context) { _ = a.refresh(ctx) }
 
-func (a *Admin) tell(ctx context.Context, k events.Kind, g fence.Guard) {
-	a.observer.Observe(ctx, events.Event{Kind: k, Bucket: g.Pattern.Bucket(), Guard: g.Pattern.String(), Reason: g.Rule()})
+func (a *Admin) tell(ctx context.Context, k events.Kind, g fence.Guard, reason string) {
+	a.observer.Observe(ctx, events.Event{Kind: k, Bucket: g.Pattern.Bucket(), Guard: g.Pattern.String(), Reason: reason})
 }
 
 // complete fills in defaults and checks the rule.

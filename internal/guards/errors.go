@@ -105,8 +105,8 @@ func (e *HoldsObjectsError) Error() string {
 		return fmt.Sprintf("guard %s cannot be removed: the store still has the plain key %s from before the guard, which would come back to life. Delete it in the store itself first",
 			e.Guard.Pattern, e.Object)
 	}
-	return fmt.Sprintf("guard %s cannot be removed: it holds sealed objects, %s for one, whose bytes stand under other names in the store. Copy them to another place and delete them first",
-		e.Guard.Pattern, e.Object)
+	return fmt.Sprintf("guard %s cannot be removed: it holds sealed objects, %s for one, whose bytes stand under other names in the store. s3fence export --remove-guard %s writes them back under their own and removes the guard",
+		e.Guard.Pattern, e.Object, e.Guard.Pattern)
 }
 
 // Unwrap is [ErrHoldsObjects].

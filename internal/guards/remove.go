@@ -36,7 +36,7 @@ func (a *Admin) Remove(ctx context.Context, p fence.Pattern) error {
 	if err != nil {
 		return fmt.Errorf("removing guard %s: %w", p, err)
 	}
-	a.tell(ctx, events.GuardRemoved, g)
+	a.tell(ctx, events.GuardRemoved, g, g.Rule())
 	a.hurry(ctx)
 	return nil
 }

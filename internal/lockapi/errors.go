@@ -83,6 +83,7 @@ var answers = []answer{
 	{err: state.ErrBusy, status: http.StatusServiceUnavailable, code: "SlowDown"},
 	{err: state.ErrUnavailable, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
 	{err: guards.ErrLeaseOver, status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
+	{err: guards.ErrNotExported, status: http.StatusConflict, code: "ObjectsNotExported"},
 	{err: guards.ErrNotTaken, status: http.StatusConflict, code: "ObjectsNotTaken"},
 	// A call of several steps that ran out of time may have taken some of them.
 	{err: context.DeadlineExceeded, status: http.StatusGatewayTimeout, code: "OutcomeUnknown"},

@@ -48,6 +48,7 @@ func (s *server) routes() []route {
 		{http.MethodPost, "guards", "add a guard: pattern, writes, tokens, issuer, max_jump, lock_delay", s.once(s.addGuard), guardTime, false},
 		{http.MethodPatch, "guards", "change a guard: pattern, tokens, max_jump, lock_delay", s.once(s.setGuard), callTime, false},
 		{http.MethodDelete, "guards", "remove a guard: pattern", s.once(s.removeGuard), guardTime, false},
+		{http.MethodPost, "guards/export", "write the objects of a guard back under their plain keys, in lines of progress: pattern, remove_guard, accept_loss", s.exportGuard, exportTime, false},
 		{http.MethodGet, "scopes", "as locks", s.list, callTime, false},
 		{http.MethodPost, "scopes/raise", "raise a mark: scope, to, reason", s.raise, callTime, false},
 		{http.MethodPost, "scopes/reset", "begin a new generation (external issuers): scope, reason", s.reset, callTime, false},

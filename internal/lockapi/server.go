@@ -37,6 +37,8 @@ const (
 	// wait for a lease and for the copying of what exists.
 	callTime  = 30 * time.Second
 	guardTime = 10 * time.Minute
+	// exportTime bounds an export, which writes every object of a guard.
+	exportTime = 24 * time.Hour
 )
 
 // Locks is the lock service; *locks.Service is one.
@@ -61,6 +63,7 @@ type Guards interface {
 	Add(ctx context.Context, g fence.Guard) (fence.Guard, error)
 	Set(ctx context.Context, p fence.Pattern, c guards.Change) (fence.Guard, error)
 	Remove(ctx context.Context, p fence.Pattern) error
+	Export(ctx context.Context, p fence.Pattern, o guards.ExportOptions) (guards.Exported, error)
 }
 
 // Events reads the event log; *eventlog.Log does.
@@ -109,6 +112,8 @@ type call struct {
 	body      []byte
 	// key is the Idempotency-Key, "" for none.
 	key string
+	// lines is where an answer of several lines goes.
+	lines *lines
 }
 
 // New makes the handler of everything under [Prefix].
@@ -184,7 +189,7 @@ func (s *server) handle(rt route) http.Handler {
 		}()
 		ctx, cancel := context.WithTimeout(r.Context(), rt.time)
 		defer cancel()
-		c := &call{Request: r.WithContext(ctx)}
+		c := &call{Request: r.WithContext(ctx), lines: &lines{w: w}}
 		if rt.open {
 			if s.Unverified != nil {
 				// Until its end: the answer need not be taken.
@@ -204,6 +209,14 @@ func (s *server) handle(rt route) http.Handler {
 		}
 		status, v, err := rt.do(c)
 		pause.At(pause.BeforeAnswer)
+		if c.lines.begun {
+			if err != nil {
+				status, body := s.failure(r, id, err)
+				v = map[string]any{"error": body, "status": status}
+			}
+			c.lines.last(v)
+			return
+		}
 		if err != nil {
 			s.fail(w, r, id, err)
 			return
@@ -261,18 +274,24 @@ func (s *server) admit(c *call) error {
 
 // fail writes an error.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, id string, err error) {
+	status, body := s.failure(r, id, err)
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	write(w, status, body)
+}
+
+// failure is an error's answer.
+func (s *server) failure(r *http.Request, id string, err error) (status int, body map[string]any) {
 	a, message := answerTo(err)
 	if a.status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		s.Logger.Error("lock API call failed", "request_id", id, "method", r.Method, "path", clip(r.URL.EscapedPath()), "status", a.status, "error", err)
 	}
-	if a.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	body := map[string]any{"code": a.code, "message": message, "request_id": id}
+	body = map[string]any{"code": a.code, "message": message, "request_id": id}
 	for k, v := range extra(err) {
 		body[k] = v
 	}
-	write(w, a.status, body)
+	return a.status, body
 }
 
 func write(w http.ResponseWriter, status int, v any) {

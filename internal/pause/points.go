@@ -45,6 +45,24 @@ const (
 	// about to delete them from the store.
 	CollectDelete Point = "CollectDelete"
 
+	// ExportPermit: an export has read the store's time and then seen that the
+	// guard is still its own; nothing was signed with that time yet.
+	ExportPermit Point = "ExportPermit"
+
+	// ExportCopy: an object was found to be missing under its plain key, or other
+	// there; nothing was sent.
+	ExportCopy Point = "ExportCopy"
+
+	// ExportClosed: the guard is committed as removing, for the last pass of an
+	// export.
+	ExportClosed Point = "ExportClosed"
+
+	// ExportDrop: the last pass found nothing to do; the guard is about to go.
+	ExportDrop Point = "ExportDrop"
+
+	// ExportTidy: the guard is gone; the rows of its objects are still there.
+	ExportTidy Point = "ExportTidy"
+
 	// BeforeAnswer: the outcome is decided; the first byte of the answer to
 	// the client has not been written.
 	BeforeAnswer Point = "BeforeAnswer"
@@ -55,6 +73,7 @@ const (
 func Points() []Point {
 	return []Point{
 		BeforeUpload, AfterUpload, BeforeCommit, AfterCommit, BeforeRaise, AfterRaise,
-		GuardPending, GuardActivate, CollectHorizon, CollectDelete, BeforeAnswer,
+		GuardPending, GuardActivate, CollectHorizon, CollectDelete,
+		ExportPermit, ExportCopy, ExportClosed, ExportDrop, ExportTidy, BeforeAnswer,
 	}
 }

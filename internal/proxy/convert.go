@@ -133,7 +133,7 @@ func bucketsOf(c *config.Config) (*buckets, error) {
 		}
 		client, err := upstream.New(upstream.Config{
 			Name: name, Endpoint: u.Endpoint, Region: u.Region, AccessKey: u.AccessKey, SecretKey: u.SecretKey.Reveal(),
-			PathStyle: u.PathStyle, Validity: c.UpstreamValidity, CA: ca,
+			PathStyle: u.PathStyle, Validity: c.UpstreamValidity, Direct: u.Path == "direct", CA: ca,
 		})
 		if err != nil {
 			return nil, c.Problem("upstreams."+name, err.Error(), "")

@@ -176,7 +176,7 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	c := p.config
 	var err error
 	p.store, err = sealed.New(ctx, p.state, p.buckets, sealed.Options{
-		LongestUpload: c.LongestUpload, CollectAfter: c.CollectAfter, CollectEvery: c.CollectEvery, Logger: p.log,
+		LongestUpload: c.LongestUpload, CollectAfter: c.CollectAfter, CollectEvery: c.CollectEvery, SettleBound: c.SettleBound, Logger: p.log,
 	})
 	if err != nil {
 		return err
@@ -186,6 +186,9 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	p.list = guards.NewList(p.state, id, c.GuardLease, guards.ListOptions{Logger: p.log})
 	p.admin = guards.NewAdmin(p.state, p.store, c.GuardLease, guards.AdminOptions{
 		Refresh: p.list.Refresh, Observer: observer,
+		Mover: func(g fence.Guard, held func(context.Context) error, remove bool) guarded.Mover {
+			return p.store.Export(g, sealed.ExportOptions{Held: held, Delete: remove})
+		},
 		Progress: func(g fence.Guard, what string) {
 			p.log.Info("changing a guard", "guard", g.Pattern.String(), "step", what)
 		},
@@ -218,6 +221,8 @@ func (p *Proxy) wire(ctx context.Context, keyring *auth.Keyring, observer events
 	// waited for.
 	p.server.RegisterOnShutdown(service.Drain)
 	p.server.RegisterOnShutdown(p.events.StopWaiting)
+	// An export ends with writers going on, not with their guard closed.
+	p.server.RegisterOnShutdown(p.admin.Drain)
 	return nil
 }
 

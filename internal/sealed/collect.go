@@ -49,6 +49,10 @@ func (s *Store) CollectOnce(ctx context.Context) error {
 	if err := s.state.Maintain(ctx, max(s.opts.CollectAfter, keepAnswers)); err != nil {
 		return fmt.Errorf("maintaining the state: %w", err)
 	}
+	guards, err := s.guards(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the guards: %w", err)
+	}
 	buckets := map[string]bool{}
 	var failed error
 	for after := ""; ; {
@@ -65,6 +69,12 @@ func (s *Store) CollectOnce(ctx context.Context) error {
 				continue
 			}
 			buckets[row.Scope.Bucket()] = true
+			if _, governed := guards.ForScope(row.Scope); !governed {
+				// The rest of an export that was cut off behind its last step.
+				if _, err := s.tidy(ctx, within(row.Scope), func(object.Ref) bool { return true }); err != nil {
+					failed = errors.Join(failed, fmt.Errorf("%s: %w", row.Scope, err))
+				}
+			}
 			if err := s.collectScope(ctx, row.Scope); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("%s: %w", row.Scope, err))
 			}
@@ -79,6 +89,21 @@ func (s *Store) CollectOnce(ctx context.Context) error {
 		}
 	}
 	return failed
+}
+
+// guards is the guard list as it is committed now.
+func (s *Store) guards(ctx context.Context) (list *fence.Guards, err error) {
+	err = state.Run(ctx, s.state, &state.Tx{GuardList: true, Decide: func(v *state.View) (state.Changes, error) {
+		var err error
+		list, err = fence.NewGuards(v.GuardVersion, v.GuardList)
+		return state.Changes{}, err
+	}})
+	return list, err
+}
+
+// within is the range of a scope's keys.
+func within(s fence.Scope) state.Range {
+	return state.Range{Bucket: s.Bucket(), From: s.Prefix(), To: successor(s.Prefix())}
 }
 
 // collectScope raises the horizon of a scope when its time has come, and looks

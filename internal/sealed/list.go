@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,12 +18,52 @@ const listPage = 1000
 
 // List merges the rows of a bucket with the plain keys of the store. Two ordered
 // streams of entries, each of which can seek, are read side by side.
+//
+// The rows of a guard go when it was exported and is gone. So the guards that hid
+// plain keys, and whose rows were read instead, are looked at once more behind all
+// reading: what still exists has had its rows all the time (F6), since ids are never
+// used again.
 func (s *Store) List(ctx context.Context, guards *fence.Guards, q guarded.ListQuery) (entries []guarded.Entry, next string, more bool, err error) {
-	client, bucket, err := s.buckets.Bucket(q.Bucket)
+	view, err := s.hiding(ctx, guards, q.Bucket)
 	if err != nil {
 		return nil, "", false, err
 	}
-	view, err := s.hiding(ctx, guards, q.Bucket)
+	if entries, next, more, err = s.merge(ctx, view, q); err != nil {
+		return nil, "", false, err
+	}
+	return entries, next, more, s.unchanged(ctx, view, q.Bucket, q.Prefix)
+}
+
+// unchanged fails with [guarded.ErrGuardGone] where a guard that keys with a prefix
+// may lie under is no more.
+func (s *Store) unchanged(ctx context.Context, guards *fence.Guards, bucket, prefix string) error {
+	if !guards.Guarded(bucket) {
+		return nil
+	}
+	var q state.Query
+	for _, g := range guards.All() {
+		if g.Pattern.Bucket() == bucket && g.Pattern.Touches(prefix) {
+			q.Guards = append(q.Guards, g.ID)
+		}
+	}
+	if len(q.Guards) == 0 {
+		return nil
+	}
+	v, err := s.reads.read(ctx, q)
+	if err != nil {
+		return err
+	}
+	for _, id := range q.Guards {
+		if _, ok := v.Guards[id]; !ok {
+			return fmt.Errorf("%w: a guard of %s", guarded.ErrGuardGone, bucket)
+		}
+	}
+	return nil
+}
+
+// merge makes a page.
+func (s *Store) merge(ctx context.Context, view *fence.Guards, q guarded.ListQuery) (entries []guarded.Entry, next string, more bool, err error) {
+	client, bucket, err := s.buckets.Bucket(q.Bucket)
 	if err != nil {
 		return nil, "", false, err
 	}
@@ -31,7 +72,7 @@ func (s *Store) List(ctx context.Context, guards *fence.Guards, q guarded.ListQu
 	plain := &plainStream{ctx: ctx, client: client, bucket: bucket, q: q, guards: view, seek: from, size: size}
 	// One more than the page, so that it is seen without asking again whether there
 	// is more.
-	rows := &rowStream{ctx: ctx, state: s.state, q: q, seek: from, size: q.Limit + 1, done: !view.Guarded(q.Bucket)}
+	rows := &rowStream{ctx: ctx, state: s.state, guards: view, q: q, seek: from, size: q.Limit + 1, done: !view.Guarded(q.Bucket)}
 	for len(entries) < q.Limit {
 		a, err := rows.peek()
 		if err != nil {
@@ -145,14 +186,18 @@ func fold(q *guarded.ListQuery, key string) (name string, prefix bool) {
 	return key, false
 }
 
-// rowStream lists the rows of a bucket.
+// rowStream lists the rows of a bucket that are objects: not the copies of a guard
+// that is being added, nor what is left of one that was exported, whose objects are
+// the plain ones.
 type rowStream struct {
-	ctx  context.Context
-	q    guarded.ListQuery
-	seek string
-	size int
-	done bool // nothing behind the buffered rows
-	rows []state.Object
+	ctx    context.Context
+	q      guarded.ListQuery
+	guards *fence.Guards
+	seek   string
+	read   string // the key behind the last row that was read
+	size   int
+	done   bool // nothing behind the buffered rows
+	rows   []state.Object
 
 	state State
 	entry guarded.Entry
@@ -188,16 +233,23 @@ func (r *rowStream) peek() (*guarded.Entry, error) {
 }
 
 func (r *rowStream) fetch() error {
-	to := successor(r.q.Prefix)
-	if to != "" && r.seek >= to {
+	to, from := successor(r.q.Prefix), max(r.seek, r.read)
+	if to != "" && from >= to {
 		r.done = true
 		return nil
 	}
-	rows, err := r.state.ListObjects(r.ctx, state.Range{Bucket: r.q.Bucket, From: r.seek, To: to}, r.size)
+	rows, err := r.state.ListObjects(r.ctx, state.Range{Bucket: r.q.Bucket, From: from, To: to}, r.size)
 	if err != nil {
 		return err
 	}
-	r.rows, r.done = rows, len(rows) < r.size
+	r.done = len(rows) < r.size
+	if len(rows) > 0 {
+		r.read = rows[len(rows)-1].Key + "\x00"
+	}
+	r.rows = slices.DeleteFunc(rows, func(o state.Object) bool {
+		_, _, ok := r.guards.Find(o.Bucket, o.Key)
+		return !ok
+	})
 	return nil
 }
 

@@ -53,7 +53,10 @@ type Options struct {
 	CollectAfter time.Duration
 	// CollectEvery is the pause between two runs of the collector.
 	CollectEvery time.Duration
-	Logger       *slog.Logger
+	// SettleBound is how long after it arrived at the store a change can take effect,
+	// at most; exporting waits for it.
+	SettleBound time.Duration
+	Logger      *slog.Logger
 }
 
 // Store is the sealed way to write and read. It is safe for concurrent use.
@@ -86,6 +89,7 @@ func New(ctx context.Context, st State, buckets Buckets, o Options) (*Store, err
 	o.LongestUpload = orDefault(o.LongestUpload, DefaultLongestUpload)
 	o.CollectAfter = orDefault(o.CollectAfter, DefaultCollectAfter)
 	o.CollectEvery = orDefault(o.CollectEvery, DefaultCollectEvery)
+	o.SettleBound = orDefault(o.SettleBound, DefaultSettleBound)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // HeadBucket returns nil if the bucket is there and ours to use. h may carry
@@ -19,6 +20,25 @@ func (c *Client) HeadBucket(ctx context.Context, bucket string, h http.Header) e
 		resp.Body.Close()
 	}
 	return err
+}
+
+// ErrNoDate says that a store does not tell its time.
+var ErrNoDate = errors.New("the answer has no Date")
+
+// Date is the store's own time in whole seconds, rounded down: a moment before its
+// answer came. Behind a balancer it may be the balancer's.
+func (c *Client) Date(ctx context.Context, bucket string) (time.Time, error) {
+	r := &Request{Method: http.MethodHead, Bucket: bucket}
+	resp, err := c.Do(ctx, r)
+	if err != nil {
+		return time.Time{}, err
+	}
+	resp.Body.Close()
+	at, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}, c.strange(r, resp, ErrNoDate)
+	}
+	return at, nil
 }
 
 // CreateBucket makes a bucket and returns its ARN, empty where the store names none.

@@ -38,6 +38,9 @@ type Config struct {
 	// store: its X-Amz-Expires. Whole seconds from 1 s to 7 days; 15 s if zero.
 	Validity time.Duration
 
+	// Direct says that nothing between here and the store sends a request twice.
+	Direct bool
+
 	// CA holds PEM certificates that are trusted instead of the system's.
 	CA []byte
 }
@@ -83,6 +86,7 @@ type Client struct {
 	region    string
 	pathStyle bool
 	expires   time.Duration
+	direct    bool
 	creds     aws.Credentials
 	signer    *v4.Signer
 	transport *http.Transport
@@ -144,6 +148,7 @@ func New(cfg Config, opts ...Option) (*Client, error) {
 		region:    cfg.Region,
 		pathStyle: cfg.PathStyle,
 		expires:   cfg.Validity,
+		direct:    cfg.Direct,
 		creds:     aws.Credentials{AccessKeyID: cfg.AccessKey, SecretAccessKey: cfg.SecretKey},
 		signer: v4.NewSigner(func(o *v4.SignerOptions) {
 			o.DisableURIPathEscaping = true // S3 paths are escaped once, by us
@@ -159,6 +164,19 @@ func (c *Client) Name() string { return c.name }
 
 // Validity returns how long after its signing a mutation may arrive.
 func (c *Client) Validity() time.Duration { return c.expires }
+
+// Direct reports whether a mutation that was answered is over: nothing on the way
+// keeps a second copy of it.
+func (c *Client) Direct() bool { return c.direct }
+
+// At is the client with its clock stopped: what it sends is signed with that time,
+// so that the store refuses its mutations from at + Validity on, however late they
+// are sent. It shares connections with c and needs no Close.
+func (c *Client) At(at time.Time) *Client {
+	d := *c
+	d.limits.now = func() time.Time { return at }
+	return &d
+}
 
 // Close closes idle connections. Requests under way go on.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
