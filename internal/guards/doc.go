@@ -29,6 +29,13 @@
 // Guards whose objects keep their names need more than that: there a late
 // request reaches the very object.
 //
+// # Leaving
+//
+// [Admin.Export] orders an export: passes while the guard is active, settling, a last
+// pass while it is removing, and its end. The stamp in the guard's row (Created) is
+// whose the export is. How bytes move, and how late requests are kept from plain
+// keys, is the [guarded.Mover]'s.
+//
 // # Clocks
 //
 // A lease is judged by whichever of three clocks shows the most time gone: the

@@ -33,7 +33,8 @@ var mayCall = map[string]auth.Right{
 	"POST check": auth.All, "POST credentials": auth.All,
 	"POST claims": auth.Lock, "GET claims": auth.All,
 	"POST guards": auth.Admin, "PATCH guards": auth.Admin, "DELETE guards": auth.Admin,
-	"GET guards": 0, "GET locks": 0, "GET scopes": 0, "GET events": 0, "GET ": 0,
+	"POST guards/export": auth.Admin,
+	"GET guards":         0, "GET locks": 0, "GET scopes": 0, "GET events": 0, "GET ": 0,
 }
 
 // fieldsOf are what the bodies of calls have beside their scope.
@@ -127,7 +128,7 @@ func TestRightsOfEveryCall(t *testing.T) {
 			for _, place := range []string{"s3://data/jobs/a/", "s3://data/jobs/a/absent/"} {
 				body, target := fmt.Sprintf(`{"scope":%q,%s}`, place, fieldsOf[path]), path
 				switch path {
-				case "guards":
+				case "guards", "guards/export":
 					body = fmt.Sprintf(`{"pattern":%q}`, place)
 				case "claims":
 					body = fmt.Sprintf(`{"job":%q,"slot":"2026-01-02T15:04:05Z"}`, place+"j")

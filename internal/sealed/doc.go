@@ -40,6 +40,12 @@
 // that nothing refers to are deleted, and only after the grace for running
 // reads and for restoring the database.
 //
+// # Leaving
+//
+// An export writes objects back under their plain keys, in place (export.go), under
+// permits that end by the store's clock (export_settle.go): ADR 23. The rows outlive
+// their guard for a moment, and no longer (tidy); they are nobody's object then.
+//
 // # What it does not do
 //
 // It knows no HTTP and no SQL; it takes no locks for holders (package locks) and

@@ -24,7 +24,7 @@ import (
 
 const (
 	// MaxExport is how many objects a guard may have that is exported: a run holds
-	// about half a kilobyte of memory for each.
+	// 0.6 kB of memory for each.
 	MaxExport = 1_000_000
 	// exporters is how many objects are brought back at the same time.
 	exporters = 8

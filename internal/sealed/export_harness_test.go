@@ -219,14 +219,24 @@ func (l *leaver) holds(key, body string) {
 func (l *leaver) plainly() []string {
 	l.t.Helper()
 	var keys []string
-	q := upstream.ListQuery{}
+	for _, key := range l.under("") {
+		if !fence.IsReserved(key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// under are the keys of the store below a prefix.
+func (l *leaver) under(prefix string) []string {
+	l.t.Helper()
+	var keys []string
+	q := upstream.ListQuery{Prefix: prefix}
 	for {
 		page, err := l.client.ListObjects(l.t.Context(), l.bucket, q)
 		require.NoError(l.t, err)
 		for _, e := range page.Entries {
-			if !fence.IsReserved(e.Key) {
-				keys = append(keys, e.Key)
-			}
+			keys = append(keys, e.Key)
 		}
 		if page.Next == "" {
 			return keys
