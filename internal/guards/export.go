@@ -24,7 +24,7 @@ const (
 	reopenTime = 15 * time.Second
 )
 
-// ErrNotExported: objects could not be written back, for the reason that it comes
+// ErrNotExported says that objects could not be written back, for the reason that it comes
 // with. The guard is active as before, unless it says otherwise.
 var ErrNotExported = errors.New("the objects were not exported")
 
@@ -101,7 +101,8 @@ func (a *Admin) Export(ctx context.Context, p fence.Pattern, o ExportOptions) (E
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(a.draining, func() { cancel(errDraining) })()
+	heedless := context.AfterFunc(a.draining, func() { cancel(errDraining) })
+	defer heedless()
 	if o.Progress == nil {
 		o.Progress = func(ExportProgress) {}
 	}
