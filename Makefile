@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 T ?= 60s
+SEED ?= 1
 
 .PHONY: help
 help: ## list the targets
@@ -36,9 +37,18 @@ check: ## format, vet, lint, arrows, tidy and all tests but e2e, with the race d
 e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 	@scripts/test.sh e2e
 
+.PHONY: model
+model: ## the protocol in Spin: all interleavings, and mutants that must fail (BOUNDS=large: an hour, 12 GB)
+	@scripts/prerequisites.sh
+	@scripts/model.sh
+
 .PHONY: parity
 parity: build ## suites of others, straight at a store and through the proxy, every test: over an hour
 	@scripts/test.sh parity
+
+.PHONY: mutants
+mutants: ## plants a fault at a time, each of which a test must notice (M="stale-by-one …": those alone)
+	@M='$(M)' scripts/test.sh mutants
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for T=60s each (F="FuzzServe …": those alone)
@@ -54,6 +64,12 @@ sizes: build ## the largest bodies, lists and mirrors in every form, with their 
 	@go build -o bin/with ./internal/pgtest/with
 	@S3FENCE_TEST_SIZES=all S3FENCE_TEST_BIN=$$PWD/bin bin/with go test -v -count=1 -timeout 60m -run '^TestEdges(FiveGiB|OneByteTooMany|TenThousandParts|HundredThousandKeys|Sync)$$' ./e2e/
 
+.PHONY: chaos
+chaos: build ## processes stopped, killed and cut off for T=60s (SEED=7), then once more without the fence; a page in bin/
+	@go build -race -o bin/s3fence-race ./cmd/proxy
+	@scripts/minio.sh >/dev/null
+	@S3FENCE_TEST_BIN=$$PWD/bin go test -v -count=1 -timeout 24h -run '^TestChaos$$' ./e2e/chaos -for $(T) -seed $(SEED) -page $$PWD/bin/chaos.html | grep -v '^=== '
+
 .PHONY: clients
 clients: ## every client, everywhere: writes docs/clients-matrix.md anew (minutes)
 	@S3FENCE_TEST_CLIENTS=all go test -count=1 -timeout 40m -run '^TestClientMatrix$$' ./e2e/ -update
@@ -66,3 +82,7 @@ bench: build ## what the proxy costs: direct and proxied in turn, minutes (BENCH
 .PHONY: flood
 flood: build ## what a flood of bad requests does to good ones, a minute (FLOOD='-rate 5000')
 	@go test -c -tags bench -o bin/bench ./e2e/bench && bin/bench -test.timeout 15m -test.run '^TestFlood$$' -test.v $(FLOOD)
+
+.PHONY: soak
+soak: build ## two proxies for T=1h and OPS=1000000 operations at bounded memory, nothing lost (SOAK='-minio')
+	@go test -c -tags soak -o bin/soak ./e2e/soak && cd e2e/soak && ../../bin/soak -test.timeout 24h -test.v -for $(if $(filter command,$(origin T)),$(T),1h) -ops $(or $(OPS),1000000) $(SOAK)

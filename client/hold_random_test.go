@@ -85,3 +85,28 @@ func TestHoldNeverOutlivesItsLease(t *testing.T) {
 		})
 	}
 }
+
+// A renewed lease counts from before it was asked for, however long the answer took:
+// so does the service's own count, at the latest.
+func TestHoldCountsFromBeforeItAsked(t *testing.T) {
+	t.Parallel()
+	bubble(t, "a slow renewal, and none after it", func(t *testing.T, f *fake) {
+		var asked time.Duration
+		f.on("renew", func(n int) answer {
+			a := f.granted()
+			switch n {
+			case 1:
+			case 2:
+				asked, a.after = f.since(), f.ttl/4
+			default:
+				a = answer{never: true}
+			}
+			return a
+		})
+		h := f.hold(t)
+		<-h.Context().Done()
+		require.ErrorIs(t, context.Cause(h.Context()), client.ErrMaybeLost)
+		assert.GreaterOrEqual(t, f.since(), asked+f.ttl/2, "the slow renewal counts")
+		assert.LessOrEqual(t, f.since(), asked+lasts)
+	})
+}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/s3fence/s3fence/internal/pgtest"
@@ -173,6 +175,7 @@ func TestSecretsStayInside(t *testing.T) {
 		o := p.local(args...)
 		secret.look(t, strings.Join(args, " "), o.Stdout+o.Stderr)
 	}
+	secret.look(t, "the state database", dumpState(t, dsn))
 	log := p.Log()
 	for _, sign := range []string{"level=DEBUG msg=request", "goroutine 1 ", "SIGQUIT", "SIGABRT", "operation=PutObject status=503"} {
 		if !strings.Contains(log, sign) {
@@ -182,6 +185,29 @@ func TestSecretsStayInside(t *testing.T) {
 	secret.look(t, "the log", log)
 	own.look(t, "the log", log)
 	secret.look(t, "an answer", answers.String())
+}
+
+// dumpState is all that the state database holds, as a backup of it does.
+func dumpState(t *testing.T, dsn string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), "SELECT quote_ident(relname) FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace ORDER BY 1")
+	require.NoError(t, err)
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	var out strings.Builder
+	for _, table := range tables {
+		rows, err := conn.Query(t.Context(), "SELECT x::text FROM "+table+" AS x")
+		require.NoError(t, err)
+		texts, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		fmt.Fprintf(&out, "%s (%d rows)\n%s\n", table, len(texts), strings.Join(texts, "\n"))
+	}
+	require.Contains(t, out.String(), "objects (")
+	require.Contains(t, out.String(), rootAccessKey, "the holder's access key, so the dump has rows")
+	return out.String()
 }
 
 // Configurations that are wrong around a secret are complained about without it.

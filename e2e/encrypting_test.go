@@ -70,3 +70,29 @@ func TestEncryptingStore(t *testing.T) { // F6
 	a = p.Send(t, Request{Method: "GET", Bucket: c.Bucket, Key: "later/old"})
 	assert.Equal(t, text, a.Want(t, 200).Body)
 }
+
+// A proxy that dies after the store has joined an upload, and before its commit,
+// leaves one that the same Complete completes at another proxy: at a store that
+// encrypts too, whose ETag does not tell of which parts it is.
+func TestEncryptingStoreAndAKilledComplete(t *testing.T) { // F7
+	t.Parallel()
+	store := storetest.StartEncrypting(t)
+	c := NewCluster(t, Options{MinIO: store, Proxies: 2, Pause: "AfterUpload=kill?", Config: faultsConfig, Guards: []Guard{{Prefix: "jobs/"}}})
+	a, b := c.Proxies[0], c.Proxies[1]
+	token := c.Take("jobs/", "encrypting")
+	const key = "jobs/parts"
+	client := b.S3(TokenHeader(token))
+	up, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &c.Bucket, Key: aws.String(key)})
+	require.NoError(t, err)
+	part, err := client.UploadPart(t.Context(), &s3.UploadPartInput{Bucket: &c.Bucket, Key: aws.String(key), UploadId: up.UploadId, PartNumber: aws.Int32(1), Body: strings.NewReader("joined")})
+	require.NoError(t, err)
+	complete := Request{Method: "POST", Bucket: c.Bucket, Key: key, Query: url.Values{"uploadId": {*up.UploadId}}, Header: tokenHeader(token),
+		Body: "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>" + *part.ETag + "</ETag></Part></CompleteMultipartUpload>"}
+	a.Arm("AfterUpload")
+	_, err = a.TrySend(t.Context(), complete)
+	require.Error(t, err, "a killed proxy answers nothing")
+	b.WantAbsent(t, key)
+	b.Send(t, complete).Want(t, 200)
+	assert.Equal(t, "joined", b.Get(t, key))
+	b.Send(t, complete).Want(t, 200)
+}

@@ -108,20 +108,34 @@ const watch = 1500 * time.Millisecond
 // must have ended.
 func (l *ledger) judge(t testing.TB, proxies ...*Proxy) {
 	t.Helper()
+	judgeAll(t, []*ledger{l}, proxies...)
+}
+
+// judgeAll judges several scopes at once.
+func judgeAll(t testing.TB, all []*ledger, proxies ...*Proxy) {
+	t.Helper()
+	for until := time.Now().Add(watch); ; time.Sleep(100 * time.Millisecond) {
+		for _, l := range all {
+			l.look(t, proxies...)
+		}
+		if t.Failed() || time.Now().After(until) {
+			return
+		}
+	}
+}
+
+// look judges what shows now.
+func (l *ledger) look(t testing.TB, proxies ...*Proxy) {
+	t.Helper()
 	l.mu.Lock()
 	keys := map[string][]*written{}
 	for _, w := range l.writes {
 		keys[w.key] = append(keys[w.key], w)
 	}
 	l.mu.Unlock()
-	for until := time.Now().Add(watch); ; time.Sleep(100 * time.Millisecond) {
-		for key, writes := range keys {
-			for _, p := range proxies {
-				l.judgeKey(t, key, writes, l.see(t, p, key, 0))
-			}
-		}
-		if t.Failed() || time.Now().After(until) {
-			return
+	for key, writes := range keys {
+		for _, p := range proxies {
+			l.judgeKey(t, key, writes, l.see(t, p, key, 0))
 		}
 	}
 }

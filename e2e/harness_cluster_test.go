@@ -72,6 +72,10 @@ type Options struct {
 	TLS bool
 	// Config is merged over the configuration, key by key at the top.
 	Config map[string]any
+	// Disk is seen by the proxies, where set; SQLite's file lies on it.
+	Disk *testserver.Disk
+	// Arguments are added to those of dev.
+	Arguments []string
 }
 
 // The credentials with every right that a cluster is configured with. [NewDev]
@@ -93,6 +97,8 @@ type Cluster struct {
 	Store *storetest.Server
 	// DSN is the state's, without fault proxies; empty for SQLite and dev.
 	DSN string
+	// File is the SQLite database; empty for others and dev.
+	File string
 
 	options Options
 	cert    *certificate
@@ -179,8 +185,11 @@ func (c *Cluster) start() {
 func (c *Cluster) openState() string {
 	o := &c.options
 	switch {
+	case o.State == SQLite && o.Disk != nil:
+		return "sqlite:" + o.Disk.Inside("state.db")
 	case o.State == SQLite:
-		return "sqlite:" + filepath.Join(serverFolder(c.t, "state"), "state.db")
+		c.File = filepath.Join(serverFolder(c.t, "state"), "state.db")
+		return "sqlite:" + c.File
 	case o.DSN != "":
 		c.DSN = o.DSN
 	case o.Postgres != nil:
@@ -322,7 +331,7 @@ func NewDev(t *testing.T, o Options) *Cluster {
 	c := &Cluster{t: t, AccessKey: "s3fence-dev", SecretKey: "s3fence-dev-secret", Bucket: "demo", options: o}
 	p := &Proxy{t: t, cluster: c, folder: serverFolder(t, "dev"), addr: freeAddress(t), Env: map[string]string{}}
 	p.URL = "http://" + p.addr
-	p.args = []string{"dev", "--listen", p.addr}
+	p.args = append([]string{"dev", "--listen", p.addr}, o.Arguments...)
 	if o.Pause != "" {
 		p.Env["S3FENCE_PAUSE"] = o.Pause
 		p.Env["S3FENCE_PAUSE_DIR"] = serverFolder(t, "pause")

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/s3fence/s3fence/internal/testserver"
 )
 
 // Output is what a command said and how it ended.
@@ -89,7 +91,12 @@ func (p *Proxy) local(args ...string) Output {
 	env := maps.Clone(p.Env)
 	delete(env, "S3FENCE_PAUSE")
 	delete(env, "S3FENCE_PAUSE_DIR")
-	return command(p.t, p.folder, environment(p.folder, env), "", Binary(p.t, p.cluster.options.Build), args...)
+	path := Binary(p.t, p.cluster.options.Build)
+	if d := p.cluster.options.Disk; d != nil {
+		s := d.Enter(testserver.Spec{Path: path, Args: args, Dir: p.folder})
+		path, args = s.Path, s.Args
+	}
+	return command(p.t, p.folder, environment(p.folder, env), "", path, args...)
 }
 
 // clientEnv points every AWS client, and s3fence, at the proxy.

@@ -62,10 +62,14 @@ func (p *Proxy) start() error {
 }
 
 func (p *Proxy) launch() error {
-	process, err := testserver.Launch(testserver.Spec{
+	spec := testserver.Spec{
 		Name: "s3fence", Path: Binary(p.t, p.cluster.options.Build), Args: p.args,
 		Env: environment(p.folder, p.Env), Dir: p.folder, Log: p.logFile(),
-	})
+	}
+	if d := p.cluster.options.Disk; d != nil {
+		spec = d.Enter(spec)
+	}
+	process, err := testserver.Launch(spec)
 	if err != nil {
 		return err
 	}

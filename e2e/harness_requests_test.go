@@ -36,6 +36,8 @@ type Request struct {
 	// Unsigned headers are added after signing.
 	Unsigned map[string]string
 	Body     string
+	// Chunked sends the body without its length.
+	Chunked bool
 	// AccessKey and SecretKey are the cluster's where empty.
 	AccessKey, SecretKey, SessionToken string
 	// Presigned signs in the query; the headers named must then be sent too.
@@ -177,6 +179,9 @@ func (p *Proxy) build(ctx context.Context, r Request) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, r.Method, p.URL, strings.NewReader(r.Body))
 	if err != nil {
 		return nil, err
+	}
+	if r.Chunked {
+		req.ContentLength = -1
 	}
 	// S3 signs spaces as %20, never as +.
 	req.URL = &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawPath: raw, RawQuery: strings.ReplaceAll(r.Query.Encode(), "+", "%20")}

@@ -48,6 +48,7 @@ missing() {
 	need python3 python3
 	need redis-server redis-server # the demo's lock recipe is run against it
 	need node nodejs
+	need spin spin # the models of the protocol
 	need rclone rclone
 	need restic restic
 	need s3cmd s3cmd

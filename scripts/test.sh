@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# test.sh check|e2e|parity… runs the named parts and closes with one line that counts
+# test.sh check|e2e|parity|mutants… runs the named parts and closes with one line that counts
 # what they found; steps that are no tests (format, vet, lint, …) count as one
 # test each. Every step is run, whatever the ones before it found.
 #
@@ -11,9 +11,9 @@ scripts=$PWD/scripts
 
 for part in "$@"; do
 	case $part in
-	check | e2e | parity) ;;
+	check | e2e | parity | mutants) ;;
 	*)
-		echo "usage: test.sh check|e2e|parity…" >&2
+		echo "usage: test.sh check|e2e|parity|mutants…" >&2
 		exit 2
 		;;
 	esac
@@ -81,6 +81,20 @@ fuzzed() {
 	if [ $status -eq 0 ]; then echo "ok    fuzz ($((SECONDS - begin)) s)"; else echo "FAIL  fuzz ($((SECONDS - begin)) s)"; fi
 }
 
+# mutants plants every fault of internal/mutants, or those that M names; each is a test.
+mutants() {
+	local begin=$SECONDS ran=0 bad=1 status=0
+	rm -f "$S3FENCE_TEST_RUN/planted"
+	go build -o "$S3FENCE_TEST_RUN/plant" ./internal/mutants/plant || status=$?
+	# M is a list of names.
+	# shellcheck disable=SC2086
+	[ $status -ne 0 ] || "$S3FENCE_TEST_RUN/plant" ${M:-} || status=$?
+	if [ -s "$S3FENCE_TEST_RUN/planted" ]; then read -r ran bad <"$S3FENCE_TEST_RUN/planted"; fi
+	passed=$((passed + ran - bad))
+	failed=$((failed + bad))
+	if [ $status -eq 0 ]; then echo "ok    mutants ($((SECONDS - begin)) s)"; else echo "FAIL  mutants ($((SECONDS - begin)) s)"; fi
+}
+
 formatted() {
 	local unformatted
 	unformatted=$(find . -name '*.go' -not -path './.*' -print0 | xargs -0 gofmt -l) || return 1
@@ -114,16 +128,20 @@ check() {
 	step vet go vet ./...
 	step 'vet (pausepoints)' go vet -tags pausepoints ./...
 	step lint "$golangci" run --allow-serial-runners
+	step model "$scripts/model.sh"
 	# What go list finds is no input that the test cache knows of.
 	tests arrows -count=1 ./internal/arrows
 	mapfile -t packages < <(go list ./... | grep -v -e '/e2e\(/\|$\)' -e '/internal/arrows$')
 	tests 'tests (race)' -race "${packages[@]}"
 	# Its bounds are promised of the program as delivered.
 	tests 'takeover in time (no race detector)' -count=1 -run '^TestTakeoverUnderWriters$' ./internal/sealed
+	# Thousands of interleavings that are forced and not left to chance.
+	tests 'statements stepped (no race detector)' -run '^TestSteps' ./internal/sealed
 	mapfile -t packages < <(armed)
 	if [ ${#packages[@]} -gt 0 ]; then
 		tests 'tests (race, pausepoints)' -race -tags pausepoints "${packages[@]}"
 	fi
+	mutants
 	fuzzed
 }
 

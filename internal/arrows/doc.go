@@ -5,4 +5,7 @@
 //
 // It looks at the imports of an ordinary build. Imports of test files are free,
 // except that what tests import never becomes part of a program.
+//
+// Its other tests look at the whole tree, too: how secrets are compared, and whether
+// the tests that docs/ names are there.
 package arrows

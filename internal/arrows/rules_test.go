@@ -59,6 +59,9 @@ var rooms = map[string]room{
 	"client/minios3":  {[]string{"client"}, "nobody's build pulls in what it does not use"},
 	"internal/arrows": {nil, "it judges and takes no part"},
 
+	"internal/mutants":       {nil, "it changes sources as text: what they mean is for the tests to say"},
+	"internal/mutants/plant": {[]string{"internal/mutants"}, "it plants what it is told to and prints what became of it"},
+
 	"internal/testserver":  {nil, "it runs programs and knows none of them"},
 	"internal/pgtest":      {[]string{"internal/testserver"}, "a helper brings a server, never a schema"},
 	"internal/pgtest/with": {[]string{"internal/pgtest"}, "it only lends the helper's server to a command"},
@@ -66,8 +69,10 @@ var rooms = map[string]room{
 	"internal/corpus":      {nil, "it holds what strangers said and understands none of it"},
 	"internal/faultproxy":  {[]string{"internal/testserver"}, "a network knows nothing of what it carries"},
 	"internal/statetest":   {[]string{"internal/events", "internal/fence", "internal/object", "internal/state", "internal/memory", "internal/pause"}, "one suite for all drivers: it knows the reference they are measured against, and no database"},
+	"internal/sim":         {simulated, "it runs the product as it is wired, over a state in memory and a store of its own: no database, no network"},
 	"internal/history":     {[]string{"internal/fence"}, "it judges answers as clients see them, whatever gave them"},
 	"e2e":                  {nil, "black box: it sees what users see"},
+	"e2e/chaos":            {nil, "processes that are hurt see what users see"},
 	"e2e/parity":           {nil, "suites of others see what users see"},
 
 	"examples/go/append":              {[]string{"client"}, "an example is copied: it knows what its reader may import"},
@@ -76,6 +81,10 @@ var rooms = map[string]room{
 	"examples/mistakes/leader/wrong":  {[]string{"client", "examples/mistakes/leader/worker"}, "the two forms differ in the mistake and share the rest"},
 }
 
+// simulated is what a simulation wires together.
+var simulated = []string{"internal/auth", "internal/boottime", "internal/fence", "internal/guarded", "internal/guards", "internal/history", "internal/lockapi", "internal/locks",
+	"internal/memory", "internal/object", "internal/s3api", "internal/sealed", "internal/session", "internal/sigv4", "internal/state", "internal/upstream"}
+
 // driver is what packages that keep the state may import.
 var driver = []string{"internal/fence", "internal/object", "internal/state", "internal/pause", "migrations"}
 
@@ -83,10 +92,10 @@ var driver = []string{"internal/fence", "internal/object", "internal/state", "in
 var all = []string{"*"}
 
 // helpers are imported by tests and by each other, never by a program.
-var helpers = []string{"internal/testserver", "internal/pgtest", "internal/storetest", "internal/faultproxy", "internal/corpus", "internal/statetest"}
+var helpers = []string{"internal/testserver", "internal/pgtest", "internal/storetest", "internal/faultproxy", "internal/corpus", "internal/statetest", "internal/mutants", "internal/history", "internal/sim"}
 
 // helperPrograms are programs for the Makefile that are made of helpers.
-var helperPrograms = []string{"internal/pgtest/with"}
+var helperPrograms = []string{"internal/pgtest/with", "internal/mutants/plant"}
 
 // ban forbids imports from outside of this module.
 type ban struct {

@@ -26,6 +26,7 @@ func TestMay(t *testing.T) {
 		{"read anywhere", Read, "logs", "x", true},
 		{"rights of two grants add up", Write | Lock, "data", "jobs/nightly/x", true},
 		{"lock only where granted", Lock, "data", "jobs/x", false},
+		{"one of two rights is not both", Write | Lock, "data", "jobs/x", false},
 		{"bucket itself needs the whole bucket", Write, "data", "", false},
 	} {
 		assert.Equal(t, tc.want, c.May(tc.right, tc.bucket, tc.key), tc.name)

@@ -255,32 +255,52 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestNothingBelowTheMarkIsAdmitted is F3 over everything that a request can say.
+// TestNothingBelowTheMarkIsAdmitted is F3 and F8 over everything that a request can
+// say: each combination, with tokens on either side of every bound.
 func TestNothingBelowTheMarkIsAdmitted(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		g := &Guard{
-			Tokens: rapid.SampledFrom([]Tokens{Required, Optional, None}).Draw(t, "tokens"),
-			Issuer: rapid.SampledFrom([]Issuer{Own, External}).Draw(t, "issuer"),
-			State:  rapid.SampledFrom([]GuardState{Pending, Active, Removing}).Draw(t, "state"), MaxJump: rapid.Int64Range(1, 1<<40).Draw(t, "jump"),
+	const mark, jump = 34, 10
+	g := Guard{MaxJump: jump}
+	each := func(r Request) {
+		for _, m := range []Mark{{}, {1, mark}, {2, mark}} {
+			v := Judge(&g, m, r)
+			lets := v == Admitted || v == Raises
+			switch {
+			case !lets || r.Token == 0:
+			case r.Token < m.Token:
+				t.Errorf("%+v is admitted below %+v by %+v", r, m, g)
+			case v == Admitted && r.Token != m.Token:
+				t.Errorf("%+v is admitted without raising %+v by %+v", r, m, g)
+			case v == Raises && (g.Issuer == Own || r.Token <= m.Token || !r.MayRaise || !r.Named):
+				t.Errorf("%+v raises %+v by %+v", r, m, g)
+			case v == Raises && m.Token != 0 && r.Token > m.Token+jump:
+				t.Errorf("%+v raises %+v too far by %+v", r, m, g)
+			case r.Generation != m.Current() && (r.Generation != 0 || m.Current() > FirstGeneration):
+				t.Errorf("%+v is admitted in another generation than %+v by %+v", r, m, g)
+			}
 		}
-		m := Mark{Generation(rapid.Int64Range(0, 3).Draw(t, "g")), Token(rapid.Int64Range(0, 100).Draw(t, "m"))}
-		r := Request{
-			Access: rapid.SampledFrom([]Access{Read, Write, Stage}).Draw(t, "access"), Token: Token(rapid.Int64Range(0, math.MaxInt64).Draw(t, "t")),
-			Generation: Generation(rapid.Int64Range(0, 3).Draw(t, "rg")), Named: rapid.Bool().Draw(t, "named"),
-			Unfenced: rapid.Bool().Draw(t, "unfenced"), MayRaise: rapid.Bool().Draw(t, "raise"),
+	}
+	bools := []bool{false, true}
+	for _, g.Tokens = range []Tokens{Required, Optional, None} {
+		for _, g.Issuer = range []Issuer{Own, External} {
+			for _, g.State = range []GuardState{Pending, Active, Removing} {
+				var r Request
+				for _, r.Access = range []Access{Read, Write, Stage} {
+					for _, r.Token = range []Token{0, 1, mark - 1, mark, mark + 1, mark + jump, mark + jump + 1, math.MaxInt64} {
+						for r.Generation = range Generation(4) {
+							for _, r.Named = range bools {
+								for _, r.Unfenced = range bools {
+									for _, r.MayRaise = range bools {
+										each(r)
+									}
+								}
+							}
+						}
+					}
+				}
+			}
 		}
-		v := Judge(g, m, r)
-		if (v == Admitted || v == Raises) && r.Token != 0 && r.Token < m.Token {
-			t.Fatalf("%+v admitted below %+v", r, m)
-		}
-		if v == Admitted && r.Token != 0 && r.Token != m.Token {
-			t.Fatalf("%+v admitted without raising %+v", r, m)
-		}
-		if v == Raises && (g.Issuer == Own || r.Token <= m.Token || !r.MayRaise || !r.Named) {
-			t.Fatalf("%+v raises %+v", r, m)
-		}
-	})
+	}
 }
 
 func TestRefusalMessages(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 )
 
 // Errors of Writers and Readers beside those of other packages. With each of
-// them nothing took effect.
+// them but ErrUndecided nothing took effect.
 var (
 	// ErrStore: the store did not do its part; 503, to be sent again. It wraps
 	// state.ErrUnavailable, since the remedy is the same.
@@ -15,6 +15,10 @@ var (
 	// ErrGuardGone: the guard was removed or changed meanwhile; 503, the request
 	// must be looked at afresh.
 	ErrGuardGone = errors.New("the guard of this key has just been changed")
+	// ErrUndecided: an earlier try of the request, or another request for the same
+	// upload, has left for the store, and may take effect yet; 504. Sent again it may
+	// learn the outcome; ending the upload decides it.
+	ErrUndecided = errors.New("the upload is being completed by another request, which may take effect yet")
 	// ErrOtherToken: the request's token is not the one that its upload belongs
 	// to; 400 InvalidFencingToken.
 	ErrOtherToken = errors.New("an upload belongs to the token that created it")

@@ -92,7 +92,7 @@ func (f *Flight) StillValid() error {
 		h = b
 	}
 	if !f.list.valid(h) {
-		return ErrLeaseOver
+		return f.list.over()
 	}
 	return nil
 }

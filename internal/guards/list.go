@@ -13,6 +13,7 @@ import (
 
 	"github.com/s3fence/s3fence/internal/boottime"
 	"github.com/s3fence/s3fence/internal/fence"
+	"github.com/s3fence/s3fence/internal/state"
 )
 
 // Registry is the part of the state that a [List] asks.
@@ -62,6 +63,9 @@ type List struct {
 	begun    atomic.Int64 // renewals begun, for Refresh to share
 	shared   int64        // the latest begun one that succeeded
 	failing  bool
+	// why is what keeps the lease from being renewed, if it is something to be mended.
+	// It says nothing of any transaction's outcome, as the whole error might.
+	why atomic.Pointer[error]
 }
 
 // held is a copy of the list and the moment before it was asked for. Values
@@ -101,9 +105,17 @@ func NewList(registry Registry, proxy uuid.UUID, lease time.Duration, o ListOpti
 func (l *List) Current() (*fence.Guards, error) {
 	h := l.current.Load()
 	if h == nil || l.clock.Quickly(h.asked) >= l.lease || l.closed.Load() {
-		return nil, ErrLeaseOver
+		return nil, l.over()
 	}
 	return h.guards, nil
+}
+
+// over is [ErrLeaseOver], with what somebody can mend where that is why.
+func (l *List) over() error {
+	if why := l.why.Load(); why != nil {
+		return fmt.Errorf("%w: %w", ErrLeaseOver, *why)
+	}
+	return ErrLeaseOver
 }
 
 // Known is the last list that was seen, however old; nil before the first.
@@ -169,6 +181,12 @@ func (l *List) Refresh(ctx context.Context) error {
 
 // tell logs changes between having the lease and failing to renew it.
 func (l *List) tell(err error) {
+	l.why.Store(nil)
+	for _, why := range []error{state.ErrDiskFull, state.ErrNoConnection} {
+		if errors.Is(err, why) {
+			l.why.Store(&why)
+		}
+	}
 	switch {
 	case err != nil && !l.failing && !errors.Is(err, context.Canceled):
 		l.failing = true

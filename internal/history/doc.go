@@ -20,6 +20,12 @@
 // something did, it shows as a value that nobody wrote. Every put writes a value
 // of its own, so that each read names its writer.
 //
+// # The page
+//
+// Page draws a history with what was done meanwhile to processes and networks: all
+// of a short one, of a longer one its course and what happened around some
+// takeovers; and of a violation the operations that led to it.
+//
 // # What it does not do
 //
 // It knows nothing of leases: who may renew, and when, protects nothing. It does

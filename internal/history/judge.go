@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -57,8 +58,8 @@ type Options struct {
 	// Issuer is who makes the scopes' tokens; fence.Own where zero.
 	Issuer fence.Issuer
 	// Keys judges each key alone with the grants of its scope, for histories that
-	// are too long as a whole. It cannot see in which order keys were written, and
-	// leaves lists out.
+	// are too long as a whole. It cannot see in which order keys were written; a list
+	// it takes as a read of each key, all between its call and its return.
 	Keys bool
 	// Within bounds the judging of each part; a minute where zero.
 	Within time.Duration
@@ -96,20 +97,45 @@ func split(ops []Op, keys bool) map[part][]Op {
 		}
 		return parts
 	}
-	raises := map[string][]Op{}
+	common := map[string][]Op{} // grants and lists, by scope
 	for _, o := range ops {
 		switch o.Kind {
 		case Grant:
-			raises[o.Scope] = append(raises[o.Scope], o)
+			common[o.Scope] = append(common[o.Scope], o)
 		case List:
+			common[o.Scope] = append(common[o.Scope], o)
+			for key := range o.Shown {
+				keyOfNobody := part{o.Scope, key} // perhaps
+				if _, known := parts[keyOfNobody]; !known {
+					parts[keyOfNobody] = nil
+				}
+			}
 		default:
 			parts[part{o.Scope, o.Key}] = append(parts[part{o.Scope, o.Key}], o)
 		}
 	}
 	for p := range parts {
-		parts[p] = append(parts[p], raises[p.scope]...)
+		for _, o := range common[p.scope] {
+			if o.Kind == List {
+				o = o.of(p.key)
+			}
+			parts[p] = append(parts[p], o)
+		}
 	}
 	return parts
+}
+
+// of is what a list says of one key.
+func (o Op) of(key string) Op {
+	o.Kind, o.Key = Get, key
+	if o.Result == OK {
+		var is bool
+		if o.Got, is = o.Shown[key]; !is {
+			o.Result = Absent
+		}
+	}
+	o.Shown = nil
+	return o
 }
 
 func judge(p part, ops []Op, o Options) error {
@@ -162,19 +188,55 @@ func prefix(ops []Op, until time.Duration) []Op {
 	return known
 }
 
+// open is the end of what has none.
+const open = 1 << 62
+
+// ends says when each operation has taken effect at the latest, by call. An unknown
+// one has no end, unless a grant sets it: under tokens that s3fence issues, a write
+// counts while its token is the mark, and a higher one was granted by the return of
+// its grant. What comes after changes nothing, wherever it stands, and an order is
+// found among fewer.
+func ends(ops []Op, issuer fence.Issuer) []int64 {
+	var raises []Op
+	for _, o := range ops {
+		if o.Kind == Grant && o.Result == OK {
+			raises = append(raises, o)
+		}
+	}
+	slices.SortFunc(raises, func(a, b Op) int { return cmp.Compare(a.Granted, b.Granted) })
+	// earliest is the first return of a grant of this token or a higher one.
+	earliest := make([]time.Duration, len(raises))
+	for i := len(raises) - 1; i >= 0; i-- {
+		earliest[i] = raises[i].Return
+		if i+1 < len(raises) {
+			earliest[i] = min(earliest[i], earliest[i+1])
+		}
+	}
+	all := make([]int64, len(ops))
+	for i, o := range ops {
+		all[i] = int64(o.Return)
+		if o.Result != Unknown {
+			continue
+		}
+		all[i] = open
+		above, _ := slices.BinarySearchFunc(raises, o.Token+1, func(g Op, t int64) int { return cmp.Compare(g.Granted, t) })
+		if o.Token != 0 && issuer == fence.Own && above < len(raises) {
+			all[i] = max(int64(o.Call)+1, int64(earliest[above]))
+		}
+	}
+	return all
+}
+
 func check(ops []Op, o Options) porcupine.CheckResult {
 	list := make([]porcupine.Operation, len(ops))
+	back := ends(ops, o.Issuer)
 	clients := map[string]int{}
 	for i := range ops {
 		op := &ops[i]
 		if _, ok := clients[op.Client]; !ok {
 			clients[op.Client] = len(clients)
 		}
-		back := int64(op.Return)
-		if op.Result == Unknown {
-			back = 1 << 62
-		}
-		list[i] = porcupine.Operation{ClientId: clients[op.Client], Input: op, Call: int64(op.Call), Output: nil, Return: back}
+		list[i] = porcupine.Operation{ClientId: clients[op.Client], Input: op, Call: int64(op.Call), Output: nil, Return: back[i]}
 	}
 	return porcupine.CheckOperationsTimeout(model(o.Issuer), list, o.Within)
 }

@@ -14,7 +14,7 @@ type register struct {
 	keys map[string]string
 }
 
-func double(t int64) int64 { return 2 * int64(t) }
+func double(t int64) int64 { return 2 * t }
 
 func (r register) equal(o register) bool { return r.mark == o.mark && maps.Equal(r.keys, o.keys) }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -143,9 +142,9 @@ func (l *lines) wake() {
 // between them: where a lease is known to end, or something happened here.
 func (s *Service) watch() {
 	l := &s.lines
-	round := time.Now().Add(pollTime())
+	round := time.Now().Add(s.pollTime())
 	for {
-		q, wait, ok := l.due(&round)
+		q, wait, ok := s.due(&round)
 		if !ok {
 			return
 		}
@@ -163,11 +162,12 @@ func (s *Service) watch() {
 }
 
 // pollTime is poll, varied so that processes do not look in step.
-func pollTime() time.Duration { return poll - rand.N(poll/4) }
+func (s *Service) pollTime() time.Duration { return poll - s.jitter(poll/4) }
 
 // due is what to look at now, or else how long there is nothing to do. Not ok:
 // nobody waits any more, and the watcher has ended.
-func (l *lines) due(round *time.Time) (q state.Query, wait time.Duration, ok bool) {
+func (s *Service) due(round *time.Time) (q state.Query, wait time.Duration, ok bool) {
+	l := &s.lines
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.of) == 0 {
@@ -176,7 +176,7 @@ func (l *lines) due(round *time.Time) (q state.Query, wait time.Duration, ok boo
 	}
 	now := time.Now()
 	if !now.Before(*round) {
-		*round = now.Add(pollTime())
+		*round = now.Add(s.pollTime())
 		for _, ln := range l.of {
 			ln.next = now
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -87,6 +88,9 @@ type Options struct {
 	// same in all processes. The lease on the guard list is right: a proxy that has
 	// lost it grants nothing. DefaultAbsent where zero.
 	Absent time.Duration
+	// Jitter draws a duration from 0 to below its argument; rand.N where nil. Several
+	// processes that wait for one lock do not look in step.
+	Jitter func(time.Duration) time.Duration
 }
 
 // Service grants and ends leases. Safe for concurrent use.
@@ -97,6 +101,7 @@ type Service struct {
 	observer events.Observer
 	proxy    uuid.UUID
 	absent   time.Duration
+	jitter   func(time.Duration) time.Duration
 	lines    lines
 	// stopping is closed by Drain.
 	stopping chan struct{}
@@ -111,8 +116,11 @@ func New(s State, g Guards, o Options) *Service {
 	if o.Absent == 0 {
 		o.Absent = DefaultAbsent
 	}
+	if o.Jitter == nil {
+		o.Jitter = rand.N[time.Duration]
+	}
 	return &Service{
-		state: s, guards: g, witness: o.Witness, observer: o.Observer, proxy: o.Proxy, absent: o.Absent,
+		state: s, guards: g, witness: o.Witness, observer: o.Observer, proxy: o.Proxy, absent: o.Absent, jitter: o.Jitter,
 		lines:    lines{of: map[fence.Scope]*line{}, kick: make(chan struct{}, 1)},
 		stopping: make(chan struct{}),
 	}

@@ -14,6 +14,9 @@ type Stage int
 const (
 	// Beginning: a transaction has taken no lock. It fails with ErrUnavailable.
 	Beginning Stage = iota + 1
+	// Waited: a lock was waited for and is held now; later ones may be missing.
+	// ErrUnavailable.
+	Waited
 	// Deciding: the locks are held and Decide was not called. ErrUnavailable.
 	Deciding
 	// Committing: COMMIT is sent and has no effect yet. The transaction is

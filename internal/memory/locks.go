@@ -130,8 +130,9 @@ type lockTable struct {
 }
 
 // acquire takes one lock. It reports false if w.try and it would have to wait;
-// it fails with ErrBusy after wait, with ErrUnavailable when ctx ends first.
-func (t *lockTable) acquire(ctx context.Context, w want, wait time.Duration) (bool, error) {
+// it fails with ErrBusy after wait, with ErrUnavailable when ctx ends first. waited
+// is called with the lock held where there was a wait, and its error gives it up.
+func (t *lockTable) acquire(ctx context.Context, w want, wait time.Duration, waited func() error) (bool, error) {
 	t.mu.Lock()
 	l := t.locks[w.name]
 	if l == nil {
@@ -156,22 +157,32 @@ func (t *lockTable) acquire(ctx context.Context, w want, wait time.Duration) (bo
 	var err error
 	select {
 	case <-me.ready:
-		return true, nil
+		return t.keep(w, waited)
 	case <-timer.C:
 		err = fmt.Errorf("%w (waited %v)", state.ErrBusy, wait)
 	case <-ctx.Done():
 		err = fmt.Errorf("%w: gave up waiting for a lock: %w", state.ErrUnavailable, ctx.Err())
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	select {
 	case <-me.ready: // it was given at the last moment
-		return true, nil
+		t.mu.Unlock()
+		return t.keep(w, waited)
 	default:
 	}
+	defer t.mu.Unlock()
 	l.queue = slices.DeleteFunc(l.queue, func(o *waiter) bool { return o == me })
 	l.admit()
 	return false, err
+}
+
+// keep goes on with a lock that was waited for.
+func (t *lockTable) keep(w want, waited func() error) (bool, error) {
+	if err := waited(); err != nil {
+		t.release([]want{w})
+		return false, fmt.Errorf("%w: %w", state.ErrUnavailable, err)
+	}
+	return true, nil
 }
 
 func (t *lockTable) release(ws []want) {
@@ -193,11 +204,11 @@ func (t *lockTable) release(ws []want) {
 
 // acquireAll takes all locks of tx or none. held are the ones to release;
 // missed the scopes that Try did not get.
-func (t *lockTable) acquireAll(ctx context.Context, tx *state.Tx) (held []want, missed map[fence.Scope]bool, err error) {
+func (t *lockTable) acquireAll(ctx context.Context, tx *state.Tx, waited func() error) (held []want, missed map[fence.Scope]bool, err error) {
 	wait := cmp.Or(tx.Wait, state.DefaultWait)
 	missed = map[fence.Scope]bool{}
 	for _, w := range wants(tx) {
-		got, err := t.acquire(ctx, w, wait)
+		got, err := t.acquire(ctx, w, wait, waited)
 		if err != nil {
 			t.release(held)
 			return nil, nil, err

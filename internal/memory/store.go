@@ -17,7 +17,7 @@ import (
 // [state.State].
 type Store struct {
 	clock  func() time.Time
-	faults func(Stage) error
+	faults func(context.Context, Stage) error
 	locks  lockTable
 
 	mu         sync.Mutex
@@ -77,13 +77,21 @@ func WithIncarnation(n int64) Option { return func(s *Store) { s.deployment.Inca
 
 // WithFaults asks hook at each stage; see [Stage] for what its errors do. It is
 // called by any number of goroutines at once, and may block to delay a stage.
-func WithFaults(hook func(Stage) error) Option { return func(s *Store) { s.faults = hook } }
+func WithFaults(hook func(Stage) error) Option {
+	return WithHook(func(_ context.Context, at Stage) error { return hook(at) })
+}
+
+// WithHook is WithFaults for a hook that is told the context of the call, to know
+// whose it is.
+func WithHook(hook func(context.Context, Stage) error) Option {
+	return func(s *Store) { s.faults = hook }
+}
 
 // New makes an empty state.
 func New(opts ...Option) *Store {
 	s := &Store{
 		clock:  time.Now,
-		faults: func(Stage) error { return nil },
+		faults: func(context.Context, Stage) error { return nil },
 		locks:  lockTable{locks: map[lockName]*lock{}},
 
 		deployment: state.Deployment{ID: uuid.New()},
@@ -117,7 +125,7 @@ func (s *Store) enter(ctx context.Context, at Stage) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", state.ErrUnavailable, err)
 	}
-	if err := s.faults(at); err != nil {
+	if err := s.faults(ctx, at); err != nil {
 		return fmt.Errorf("%w: %w", state.ErrUnavailable, err)
 	}
 	s.mu.Lock()

@@ -25,7 +25,7 @@ func (s *Store) Transact(ctx context.Context, tx *state.Tx) error {
 	}
 	s.mu.Unlock()
 
-	held, missed, err := s.locks.acquireAll(ctx, tx)
+	held, missed, err := s.locks.acquireAll(ctx, tx, func() error { return s.faults(ctx, Waited) })
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Store) Transact(ctx context.Context, tx *state.Tx) error {
 	}
 
 	// From here on the caller's impatience changes nothing.
-	if fault := s.faults(Committing); errors.Is(fault, ErrLate) {
+	if fault := s.faults(ctx, Committing); errors.Is(fault, ErrLate) {
 		late = true
 		s.mu.Lock()
 		s.late = append(s.late, &sent{tx, changes, held})
@@ -72,7 +72,7 @@ func (s *Store) Transact(ctx context.Context, tx *state.Tx) error {
 	if err != nil {
 		return err
 	}
-	if fault := s.faults(Committed); fault != nil {
+	if fault := s.faults(ctx, Committed); fault != nil {
 		return fmt.Errorf("%w: %w", state.ErrUnknown, fault)
 	}
 	return nil

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 
 	xml "github.com/minio/xxml"
 	"github.com/rclone/gofakes3"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // apiError is a refusal with its S3 error code, as listed in
@@ -30,6 +32,9 @@ func forFront(err error) error {
 	}
 	if errors.Is(err, ErrClosed) || errors.Is(err, ErrBroken) && !errors.Is(err, errUndecided) {
 		return gofakes3.ErrorMessage(gofakes3.ErrSlowDown, "The object store takes no writes at present; nothing was written")
+	}
+	if isFull(err) && !errors.Is(err, ErrBroken) {
+		return gofakes3.ErrorMessage(codeFull, errFull.message)
 	}
 	return err
 }
@@ -58,6 +63,18 @@ var (
 	errPrecondition = fail("PreconditionFailed", "At least one of the preconditions you specified did not hold")
 	errNotModified  = fail("NotModified", "Not modified")
 )
+
+// codeFull is no code of S3, which knows no full disk; MinIO has the same status
+// under another name.
+const codeFull = "StorageFull"
+
+var errFull = &apiError{codeFull, "The disk of the object store is full; nothing was written. Free space there, then send it again"}
+
+// isFull reports that the disk had no room for a blob, or for the rows of one.
+func isFull(err error) bool {
+	code, ok := sqliteCode(err)
+	return ok && code == sqlite3.SQLITE_FULL || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
 // statuses holds every error code that this package answers by itself.
 var statuses = map[string]int{
@@ -95,6 +112,7 @@ var statuses = map[string]int{
 	"ServiceUnavailable":                http.StatusServiceUnavailable,
 	"SignatureDoesNotMatch":             http.StatusForbidden,
 	"SlowDown":                          http.StatusServiceUnavailable,
+	codeFull:                            http.StatusInsufficientStorage,
 	"XAmzContentSHA256Mismatch":         http.StatusBadRequest,
 }
 
@@ -120,6 +138,9 @@ func (h *handler) asAPIError(r *http.Request, err error) *apiError {
 	case errors.Is(err, errUndecided):
 		h.s.log.Error("commit failed, its outcome is unknown", "method", r.Method, "path", r.URL.Path, "err", err)
 		return &apiError{"InternalError", "The commit failed and may or may not have taken effect"}
+	case isFull(err) && !errors.Is(err, ErrBroken):
+		h.s.log.Error("the disk is full", "method", r.Method, "path", r.URL.Path, "err", err)
+		return errFull
 	case errors.Is(err, ErrBroken):
 		return &apiError{"ServiceUnavailable", "The object store stopped writing after a disk error; nothing was written; restart it"}
 	}

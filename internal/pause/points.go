@@ -41,6 +41,10 @@ const (
 	// yet looked for names below it.
 	CollectHorizon Point = "CollectHorizon"
 
+	// CollectNote: the collector has listed names below the horizon in the store and
+	// has not yet compared them with the rows, nor noted those that nothing refers to.
+	CollectNote Point = "CollectNote"
+
 	// CollectDelete: the collector has chosen names that no row uses and is
 	// about to delete them from the store.
 	CollectDelete Point = "CollectDelete"
@@ -73,7 +77,7 @@ const (
 func Points() []Point {
 	return []Point{
 		BeforeUpload, AfterUpload, BeforeCommit, AfterCommit, BeforeRaise, AfterRaise,
-		GuardPending, GuardActivate, CollectHorizon, CollectDelete,
+		GuardPending, GuardActivate, CollectHorizon, CollectNote, CollectDelete,
 		ExportPermit, ExportCopy, ExportClosed, ExportDrop, ExportTidy, BeforeAnswer,
 	}
 }

@@ -44,6 +44,9 @@ type Options struct {
 	// Settings are set in postgresql.conf, over this package's own. Values are
 	// written as given: quote what needs quotes.
 	Settings map[string]string
+	// WAL, where set, holds the server's log, in segments of 1 MiB. It belongs to whom
+	// testserver.Unprivileged names.
+	WAL *testserver.Disk
 }
 
 // Mode is a way to stop a server, see "Shutting Down the Server" in
@@ -111,6 +114,9 @@ func (s *Server) create(options Options) error {
 	}
 	initdb := exec.Command(filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--username="+User,
 		"--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")
+	if options.WAL != nil {
+		initdb.Args = append(initdb.Args, "--waldir="+options.WAL.Outside("wal"), "--wal-segsize=1")
+	}
 	initdb.Dir, initdb.Env = s.folder, s.environment()
 	initdb.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: cred}
 	if out, err := initdb.CombinedOutput(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -49,6 +50,8 @@ type DB struct {
 	log    *slog.Logger
 	// pooler says that connections do not stand for sessions.
 	pooler atomic.Bool
+	// crowded is when the server last refused a connection for having too many.
+	crowded atomic.Int64
 	// commitTimeout is the constant; tests make it shorter.
 	commitTimeout time.Duration
 }
@@ -104,6 +107,9 @@ var errPooler = errors.New("a pooler stands before PostgreSQL")
 // server about half of its work for short ones, unless a pooler was seen: a named
 // statement lives in a server session, which PgBouncer hands to somebody else.
 func (db *DB) beforeConnect(_ context.Context, config *pgx.ConnConfig) error {
+	if time.Now().UnixNano()-db.crowded.Load() < int64(crowdedFor) {
+		return fmt.Errorf("%w: %w", state.ErrUnavailable, state.ErrNoConnection)
+	}
 	if !db.pooler.Load() {
 		config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 		config.StatementCacheCapacity = namedStatements
@@ -157,17 +163,55 @@ func (db *DB) connect(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // acquire takes a connection of the pool, for answerTimeout at most.
+//
+// Where the server takes no more of them, those that the pool has go round: one is
+// waited for. The pool itself fails at once if it cannot make a further one.
 func (db *DB) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errPoolBusy)
 	defer cancel()
-	conn, err := db.pool.Acquire(ctx)
-	if err == nil {
-		return conn, nil
+	var crowded error
+	for pause := time.Millisecond; ; pause = min(2*pause, mostPause) {
+		conn, err := db.pool.Acquire(ctx)
+		if err == nil {
+			return conn, nil
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			if crowded != nil {
+				return nil, fmt.Errorf("%w; %w", crowded, cause)
+			}
+			return nil, unavailable(cause)
+		}
+		if crowded = db.tookNoMore(err); crowded == nil {
+			return nil, explain(db.config, err)
+		}
+		if stat := db.pool.Stat(); stat.AcquiredConns()+stat.IdleConns() == 0 {
+			return nil, crowded
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(rand.N(pause)):
+		}
 	}
-	if cause := context.Cause(ctx); cause != nil {
-		return nil, unavailable(cause)
+}
+
+// mostPause bounds the pauses between two looks for a connection that is free.
+const mostPause = 16 * time.Millisecond
+
+// crowdedFor is how long no connection is asked for once the server has said that it
+// takes no more, lest a crowd of requests knocks without end.
+const crowdedFor = 100 * time.Millisecond
+
+// tookNoMore is the error of callers where err says that the server takes no more
+// connections, and nil where it is another one.
+func (db *DB) tookNoMore(err error) error {
+	if errors.Is(err, state.ErrNoConnection) {
+		return err
 	}
-	return nil, explain(db.config, err)
+	if sqlState(err) != tooManySessions {
+		return nil
+	}
+	db.crowded.Store(time.Now().UnixNano())
+	return explain(db.config, err)
 }
 
 var errPoolBusy = fmt.Errorf("no connection to PostgreSQL became free within %v", answerTimeout)

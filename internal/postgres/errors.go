@@ -28,6 +28,8 @@ const (
 	badPassword      = "28P01"
 	badAuthorization = "28000"
 	noDatabase       = "3D000"
+	diskFull         = "53100"
+	tooManySessions  = "53300"
 	adminShutdown    = "57P01"
 	crashShutdown    = "57P02"
 	// markFalls is raised by our own schema, as is S3F02 (must_write).
@@ -52,6 +54,8 @@ func undone(err error) error {
 	switch sqlState(err) {
 	case lockNotAvailable, deadlockDetected:
 		return fmt.Errorf("%w: %w", state.ErrBusy, err)
+	case diskFull:
+		return fmt.Errorf("%w: %w: %w", state.ErrUnavailable, state.ErrDiskFull, err)
 	case markFalls:
 		return fmt.Errorf("%w: %w", state.ErrMarkFalls, err)
 	case undefinedTable, undefinedColumn, undefinedRoutine:
@@ -108,6 +112,8 @@ func explain(config *pgx.ConnConfig, err error) error {
 	switch sqlState(err) {
 	case badPassword, badAuthorization:
 		return say("does not let user %q in: correct user and password in state", config.User)
+	case tooManySessions:
+		return say("refuses: %w (SQLSTATE %s)", state.ErrNoConnection, tooManySessions)
 	case noDatabase:
 		return say("has no database %q: create it (createdb %s), then %s", config.Database, config.Database, remedy)
 	}

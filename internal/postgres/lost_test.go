@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/s3fence/s3fence/internal/faultproxy"
@@ -139,6 +140,37 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 			_, err := db.Read(t.Context(), state.Query{})
 			require.NoError(t, err)
 		}
+	}
+}
+
+// TestManyDeadConnectionsAreReplaced: nor is it where more connections are dead than
+// anybody tries one after the other, and too fresh to be looked at before they are used.
+func TestManyDeadConnectionsAreReplaced(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t, pgtest.Options{Durable: true})
+	dsn := server.DSN("postgres")
+	_, _, err := Migrate(t.Context(), dsn)
+	require.NoError(t, err)
+	db := open(t, dsn, 8)
+	sc := testScope(t, "s3://data/jobs/")
+	for n := range 2 {
+		var conns []*pgxpool.Conn
+		for range 8 {
+			conn, err := db.pool.Acquire(t.Context())
+			require.NoError(t, err)
+			conns = append(conns, conn)
+		}
+		require.NoError(t, server.Stop(pgtest.Immediate))
+		require.NoError(t, server.Start())
+		for _, conn := range conns {
+			conn.Release()
+		}
+		if n == 0 {
+			_, err = db.Read(t.Context(), state.Query{})
+		} else {
+			err = db.Transact(t.Context(), raise(sc, 1))
+		}
+		require.NoError(t, err)
 	}
 }
 

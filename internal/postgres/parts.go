@@ -12,11 +12,13 @@ import (
 )
 
 const (
-	// keepPart writes nothing where the upload is not open. One that is dropped at
-	// the same moment fails it (REFERENCES): the part is gone with the upload.
+	// keepPart writes nothing where the upload is not open. FOR SHARE waits for one
+	// that is being completed or dropped at the same moment, and then looks at it
+	// again; REFERENCES takes a weaker lock, and only once the part is written. Who
+	// completes or drops the upload waits for this row in turn, and for nothing else.
 	keepPart = `
 INSERT INTO upload_parts (upload, number, etag, size, algorithm, checksum)
-SELECT $1, $2, $3, $4, $5, $6 WHERE EXISTS (SELECT FROM uploads WHERE id = $1 AND NOT completed)
+SELECT $1, $2, $3, $4, $5, $6 FROM uploads WHERE id = $1 AND NOT completed FOR SHARE
 ON CONFLICT (upload, number, etag) DO UPDATE SET size = excluded.size, algorithm = excluded.algorithm, checksum = excluded.checksum
 RETURNING 1`
 	listUploadParts = `

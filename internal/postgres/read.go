@@ -234,7 +234,7 @@ func (db *DB) flush(ctx context.Context, build func(*pipeline)) error {
 		if err == nil {
 			return nil
 		}
-		if try == freshTries || !lostConnection(ctx, err) {
+		if !db.another(ctx, try, err) {
 			return undone(err)
 		}
 	}

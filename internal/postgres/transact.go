@@ -28,8 +28,8 @@ const (
 	// commitTimeout bounds the wait for the answer to the second flush, whatever
 	// the caller's context says.
 	commitTimeout = 10 * time.Second
-	// freshTries bounds how many dead connections of the pool a transaction or a
-	// read puts up with: after a restart of the server they all are.
+	// freshTries bounds how many connections a transaction or a read tries: a dead one
+	// of the pool, another one, and then a new one; see another.
 	freshTries = 3
 )
 
@@ -146,10 +146,24 @@ func (db *DB) begin(ctx context.Context, tx *state.Tx) (conn *pgxpool.Conn, view
 		}
 		rollback(conn.Conn())
 		conn.Release()
-		if try == freshTries || !lostConnection(ctx, err) {
+		if !db.another(ctx, try, err) {
 			return nil, nil, nil, undone(err)
 		}
 	}
+}
+
+// another reports that a call whose connection was found dead may try once more. The
+// second dead one is no accident: after a restart of the server all are that the pool
+// has, and those that were used within the last second it gives away unseen. So the
+// pool begins anew, and the next try has a new connection.
+func (db *DB) another(ctx context.Context, try int, err error) bool {
+	if try == freshTries || !lostConnection(ctx, err) {
+		return false
+	}
+	if try == freshTries-1 {
+		db.pool.Reset()
+	}
+	return true
 }
 
 // lockAndRead is the first flush. READ COMMITTED; locks in statements of their

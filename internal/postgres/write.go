@@ -11,8 +11,8 @@ import (
 )
 
 // The writes of the second flush. All rows of a kind are one statement; the
-// locks on their names are held, so none of them waits for a row (dropPlaces may,
-// for moments). A row that was silently not written fails its statement
+// locks on their names are held, so none of them waits for a row (dropPlaces,
+// putUploads and dropUploads may, for moments). A row that was silently not written fails its statement
 // (must_write), while COMMIT has not been reached yet.
 
 // insertOutcome comes first: where somebody has decided this transaction as

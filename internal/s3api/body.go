@@ -304,6 +304,12 @@ func discard(f *os.File) {
 	_ = os.Remove(f.Name())
 }
 
+// noSpool is the answer to a body or a copy that must be kept on this machine, and for
+// which there is no disk.
+func noSpool(cause error) error {
+	return unavailable(codeUnavailable, "The proxy has no room left in its spool_dir for a body that it must keep. Free space there, or send the body's length and checksum in headers.", cause)
+}
+
 // spool keeps a body in a file without a name until its end is known.
 func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 	share := &room{s: rq.s}
@@ -316,7 +322,7 @@ func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 	f, err := os.CreateTemp(rq.s.limits.SpoolDir, "s3fence-body-*")
 	if err != nil {
 		share.free()
-		return nil, unavailable(codeUnavailable, "There is no room to keep the body; send its length.", err)
+		return nil, noSpool(err)
 	}
 	_ = os.Remove(f.Name())
 	n, err := io.Copy(&roomy{file: f, room: share}, io.LimitReader(meter{b, rq}, rq.s.limits.Spool+1))
@@ -330,7 +336,7 @@ func (rq *request) spool(b *sigv4.Body, late bool) (*outgoing, error) {
 		discard(f)
 		share.free()
 		if pe := (*os.PathError)(nil); errors.As(err, &pe) {
-			err = unavailable(codeUnavailable, "There is no room to keep the body; send its length.", err)
+			err = noSpool(err)
 		}
 		return nil, err
 	}

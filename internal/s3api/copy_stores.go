@@ -361,7 +361,7 @@ func (rq *request) putSpooled(ctx context.Context, to *upstream.Client, q *upstr
 	}
 	f, err := os.CreateTemp(rq.s.limits.SpoolDir, "s3fence-copy-*")
 	if err != nil {
-		return "", unavailable(codeUnavailable, "There is no room to keep the copy; nothing was done.", err)
+		return "", unavailable(codeUnavailable, "The proxy has no room left in its spool_dir to keep the copy; nothing was done. Free space there, then send it again.", err)
 	}
 	_ = os.Remove(f.Name())
 	defer discard(f)
@@ -369,7 +369,7 @@ func (rq *request) putSpooled(ctx context.Context, to *upstream.Client, q *upstr
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
-		err = unavailable(codeUnavailable, "There is no room to keep the copy; nothing was done.", err)
+		err = unavailable(codeUnavailable, "The proxy has no room left in its spool_dir to keep the copy; nothing was done. Free space there, then send it again.", err)
 	}
 	if err != nil {
 		return "", err

@@ -166,11 +166,23 @@ func (rq *request) answerTo(err error) *apiError {
 		return notImplemented("%s", sentence(err.Error()))
 	case errors.Is(err, guarded.ErrTooLarge):
 		return fail(http.StatusBadRequest, "EntityTooLarge", "%s", sentence(err.Error()))
+	case errors.Is(err, state.ErrUnknown) && errors.Is(err, state.ErrDiskFull):
+		return &apiError{status: 504, code: codeUnknown, cause: err,
+			message: "The state has no room left on its disk, and the answer to the commit was lost: it may or may not have taken effect. Free space there, and look before you send it again."}
 	case errors.Is(err, state.ErrUnknown):
 		return &apiError{status: 504, code: codeUnknown, cause: err,
 			message: "The answer to the commit was lost: it may or may not have taken effect. Look before you send it again."}
+	case errors.Is(err, guarded.ErrUndecided):
+		return &apiError{status: 504, code: codeUnknown, cause: err,
+			message: "Another request is completing this upload and may take effect yet. Send it again, or look before you do; aborting the upload decides it."}
+	case errors.Is(err, guarded.ErrStore) && noRoom(err):
+		return unavailable(codeUnavailable, "The object store has no room left; nothing was done. Free space there, then send it again.", err)
 	case errors.Is(err, guarded.ErrStore):
 		return unavailable(codeUnavailable, "The object store did not answer as it should; nothing was done. Send it again.", err)
+	case errors.Is(err, state.ErrDiskFull):
+		return unavailable(codeUnavailable, "The state has no room left on its disk, so nothing was done. Free space there, then send it again.", err)
+	case errors.Is(err, state.ErrNoConnection):
+		return unavailable(codeUnavailable, "The state database takes no more connections, so nothing was done. End some of its other clients' or raise its max_connections, then send it again.", err)
 	case errors.Is(err, state.ErrUnavailable), errors.Is(err, guards.ErrLeaseOver), errors.Is(err, guards.ErrWentBack), errors.Is(err, state.ErrSchema):
 		return unavailable(codeUnavailable, "The state cannot be asked, so nothing was done. Send it again.", err)
 	case errors.Is(err, state.ErrBusy):
@@ -188,6 +200,13 @@ func (rq *request) answerTo(err error) *apiError {
 		return rq.store(&upstream.Error{}, err)
 	}
 	return internal(err)
+}
+
+// noRoom reports that the store has no room for what it was sent: MinIO and the
+// embedded store say so with 507, Ceph by a quota.
+func noRoom(err error) bool {
+	e, ok := errors.AsType[*upstream.Error](err)
+	return ok && (e.Status == http.StatusInsufficientStorage || e.Code == "QuotaExceeded")
 }
 
 // open reports whether a mutation outside of every guard may have taken effect,

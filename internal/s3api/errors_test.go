@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/s3fence/s3fence/internal/guarded"
+	"github.com/s3fence/s3fence/internal/guards"
 	"github.com/s3fence/s3fence/internal/object"
 	"github.com/s3fence/s3fence/internal/state"
+	"github.com/s3fence/s3fence/internal/upstream"
 )
 
 func TestGuardedBucketSettings(t *testing.T) {
@@ -82,6 +85,12 @@ func TestGoldenErrors(t *testing.T) {
 		err  error
 	}{
 		{"state unavailable", fmt.Errorf("writing: %w", state.ErrUnavailable)},
+		{"state's disk full", fmt.Errorf("writing: %w: %w", state.ErrUnavailable, state.ErrDiskFull)},
+		{"no connection to the state", fmt.Errorf("writing: %w: %w", state.ErrUnavailable, state.ErrNoConnection)},
+		{"lease over for want of room", fmt.Errorf("%w: %w", guards.ErrLeaseOver, state.ErrDiskFull)},
+		{"outcome unknown on a full disk", fmt.Errorf("writing: %w: %w", state.ErrUnknown, state.ErrDiskFull)},
+		{"store full", fmt.Errorf("%w: storing: %w", guarded.ErrStore, &upstream.Error{Status: http.StatusInsufficientStorage, Code: "XMinioStorageFull", Outcome: upstream.Refused})},
+		{"store's quota", fmt.Errorf("%w: storing: %w", guarded.ErrStore, &upstream.Error{Status: http.StatusForbidden, Code: "QuotaExceeded", Outcome: upstream.Refused})},
 		{"state busy", fmt.Errorf("writing: %w", state.ErrBusy)},
 		{"outcome unknown", fmt.Errorf("writing: %w", state.ErrUnknown)},
 		{"conflict", object.ErrConflict},

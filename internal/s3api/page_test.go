@@ -24,7 +24,7 @@ func TestCompatibilityPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(source)
-	for name, text := range map[string]string{"operations": operationsSection(), "headers": headersSection(), "differences": differencesSection(t)} {
+	for name, text := range map[string]string{"operations": operationsSection(), "headers": headersSection(), "differences": differencesSection(t), "promises": promisesSection()} {
 		begin, end := "<!-- "+name+":begin -->\n", "<!-- "+name+":end -->"
 		head, rest, ok := strings.Cut(page, begin)
 		_, tail, ok2 := strings.Cut(rest, end)

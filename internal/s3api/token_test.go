@@ -220,6 +220,9 @@ func TestLeaseOver(t *testing.T) {
 		{call{method: "POST", target: "/plain?delete", body: `<Delete><Object><Key>k</Key></Object></Delete>`}, 503},
 		{call{method: "PUT", target: "/data/jobs/a/k", body: "y", header: map[string]string{"X-Fencing-Token": "34"}}, 503},
 		{call{method: "GET", target: "/data/jobs/a/k", header: map[string]string{"X-Fencing-Token": "34"}}, 503},
+		{call{method: "PUT", target: "/data/free/k", body: "y"}, 503},
+		{call{method: "PUT", target: "/data/cas/k", body: "y"}, 503},
+		{call{method: "DELETE", target: "/data/free/k"}, 503},
 		{call{method: "PUT", target: "/plain2"}, 503},
 		{call{method: "GET", target: "/plain/k"}, 200},
 		{call{method: "GET", target: "/plain?list-type=2"}, 200},
@@ -283,3 +286,29 @@ func TestPanicIs500(t *testing.T) {
 }
 
 type panics struct{ guarded.Reader }
+
+// Who may only read cannot raise the mark of an external issuer, and with it make
+// the holder stale (F8); under the mark as it is, it reads.
+func TestReadersRaiseNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, newStore(t, nil, "data"), []fence.Guard{guard(t, 1, "s3://data/open/", func(g *fence.Guard) { g.Issuer = fence.External })})
+	under := func(key, method, token string) call {
+		return call{method: method, target: "/data/open/k", key: key, body: map[string]string{"PUT": "content"}[method],
+			header: map[string]string{"X-Fencing-Token": token, "X-Fencing-Scope": "s3://data/open/"}}
+	}
+	for _, tc := range []struct {
+		call   call
+		status int
+	}{
+		{under(testKey, "PUT", "7"), 200},
+		{under(readerKey, "GET", "7"), 200},
+		{under(readerKey, "GET", "8"), 400},
+		{under(testKey, "PUT", "7"), 200},
+		{under(testKey, "GET", "8"), 200},
+		{under(testKey, "PUT", "7"), 412},
+	} {
+		if got := b.call(t, tc.call); got.status != tc.status {
+			t.Errorf("%s under %s by %s: %d, want %d\n%s", tc.call.method, tc.call.header["X-Fencing-Token"], tc.call.key, got.status, tc.status, got.body)
+		}
+	}
+}

@@ -94,6 +94,11 @@ func (s *Store) adoptOne(ctx context.Context, client *upstream.Client, bucket st
 	if src.info.Tags, err = plainTags(ctx, client, src.at); err != nil {
 		return err
 	}
+	if _, exists := v.Scopes[scope]; !exists {
+		if err := s.makeRow(ctx, scope); err != nil {
+			return err
+		}
+	}
 	op := guarded.Op{Guard: &g, Scope: scope}
 	nm := s.names.fresh(scope, v.Scope(scope, fence.Sealed).Epoch, state.NewID())
 	if _, err := s.copyBytes(ctx, client, bucket, src, nm, physicalHeader(&op, ref, &src.info.Attributes, nil, nm)); err != nil {
@@ -101,8 +106,7 @@ func (s *Store) adoptOne(ctx context.Context, client *upstream.Client, bucket st
 	}
 	err = state.Run(ctx, s.state, &state.Tx{
 		Guards: []fence.GuardID{g.ID},
-		// Exclusive, since the scope's row may have to be made.
-		Scopes: []state.ScopeLock{{Scope: scope, Mode: state.Exclusive}},
+		Scopes: []state.ScopeLock{{Scope: scope, Mode: state.Shared}},
 		Keys:   []object.Ref{ref},
 		Wait:   lockWait,
 		Decide: func(v *state.View) (state.Changes, error) {
@@ -114,16 +118,10 @@ func (s *Store) adoptOne(ctx context.Context, client *upstream.Client, bucket st
 			if v.Objects[ref] != nil {
 				return state.Changes{}, errAdopted
 			}
-			row, exists := v.Scopes[scope]
-			if exists && nm.Epoch < row.Horizon {
+			if nm.Epoch < v.Scopes[scope].Horizon {
 				return state.Changes{}, fmt.Errorf("%w: %w", state.ErrBusy, errOldName)
 			}
 			var ch state.Changes
-			if !exists {
-				row = state.NewScope(scope, g.Writes)
-				row.EpochSince = v.Now
-				ch.Scopes = append(ch.Scopes, row)
-			}
 			info := src.info
 			if info.Modified.IsZero() {
 				info.Modified = v.Now

@@ -78,6 +78,7 @@ type operation struct {
 type committer struct {
 	state   state.Transactor
 	known   *recall
+	turn    func(string) // nil but in simulations
 	mu      sync.Mutex
 	queue   []*operation
 	wake    chan struct{}
@@ -89,9 +90,9 @@ type committer struct {
 	wg      sync.WaitGroup
 }
 
-func newCommitter(stop context.Context, st state.Transactor, known *recall) *committer {
+func newCommitter(stop context.Context, st state.Transactor, known *recall, turn func(string)) *committer {
 	c := &committer{
-		state: st, known: known, stop: stop,
+		state: st, known: known, turn: turn, stop: stop,
 		wake:    make(chan struct{}, committers),
 		waiting: map[fence.Scope][]*operation{},
 		raising: map[fence.Scope][]*operation{},
@@ -107,6 +108,9 @@ func newCommitter(stop context.Context, st state.Transactor, known *recall) *com
 // do runs one operation and returns when its fate is decided; that does not end
 // with the caller's context, but is bounded by the transactions' own limits.
 func (c *committer) do(op *operation) error {
+	if c.turn != nil {
+		c.turn(fmt.Sprintf("a change of %s %s", op.scope, op.key.Key))
+	}
 	if !c.enqueue(op) {
 		return errStopping
 	}
@@ -116,6 +120,9 @@ func (c *committer) do(op *operation) error {
 
 // doAll runs many operations together.
 func (c *committer) doAll(ops []*operation) {
+	if c.turn != nil {
+		c.turn(fmt.Sprintf("%d changes", len(ops)))
+	}
 	for _, op := range ops {
 		if !c.enqueue(op) {
 			op.err = errStopping

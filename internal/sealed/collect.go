@@ -148,6 +148,9 @@ func (s *Store) collectScope(ctx context.Context, scope fence.Scope) error {
 			}
 			old = append(old, nm)
 		}
+		if len(old) > 0 {
+			pause.At(pause.CollectNote)
+		}
 		if err := s.note(ctx, scope, old); err != nil {
 			return err
 		}
@@ -155,7 +158,7 @@ func (s *Store) collectScope(ctx context.Context, scope fence.Scope) error {
 			break
 		}
 	}
-	return s.dropUploads(ctx, client, bucket, prefix, horizon)
+	return s.dropUploads(ctx, client, bucket, prefix, scope, horizon)
 }
 
 // raiseHorizon moves horizon and epoch on when the epoch has lasted as long as
@@ -283,26 +286,13 @@ func (s *Store) sweep(ctx context.Context, logical string) error {
 // go under the exclusive lock, so that no Complete is between its look at the
 // row and its commit.
 func (s *Store) endUploads(ctx context.Context, client *upstream.Client, bucket string, scope fence.Scope) error {
-	from, id := scope.Prefix(), ""
-	for {
-		ups, err := s.state.ListUploads(ctx, state.Range{Bucket: scope.Bucket(), From: from, To: successor(scope.Prefix())}, id, collectPage)
-		if err != nil {
-			return fmt.Errorf("listing uploads: %w", err)
+	return s.eachUpload(ctx, scope, func(up state.Upload) error {
+		ended, err := s.endUpload(ctx, scope, up)
+		if ended {
+			s.abortUpstream(client, bucket, up.Physical, up.Upstream)
 		}
-		for _, up := range ups {
-			from, id = up.Key, up.ID
-			ended, err := s.endUpload(ctx, scope, up)
-			if err != nil {
-				return err
-			}
-			if ended {
-				s.abortUpstream(client, bucket, up.Physical, up.Upstream)
-			}
-		}
-		if len(ups) < collectPage {
-			return nil
-		}
-	}
+		return err
+	})
 }
 
 func (s *Store) endUpload(ctx context.Context, scope fence.Scope, up state.Upload) (ended bool, err error) {
@@ -320,30 +310,30 @@ func (s *Store) endUpload(ctx context.Context, scope fence.Scope, up state.Uploa
 	return ended, err
 }
 
-// dropUploads aborts uploads of the store that no row refers to, below the
-// horizon: those of proxies that died between creating one and committing it.
-func (s *Store) dropUploads(ctx context.Context, client *upstream.Client, bucket, prefix string, horizon int64) error {
+// dropUploads aborts uploads of the store below the horizon that are of no open upload:
+// those of proxies that died between creating one and committing it, and second ones
+// where a request to create was delivered twice. An object under the same name needs
+// none of them.
+func (s *Store) dropUploads(ctx context.Context, client *upstream.Client, bucket, prefix string, scope fence.Scope, horizon int64) error {
 	key, id := "", ""
 	for {
 		page, err := client.ListMultipartUploads(ctx, bucket, prefix, key, id, collectPage)
 		if err != nil {
 			return storeError("listing the store's uploads", err)
 		}
-		old := map[uuid.UUID]upstream.Upload{}
-		var ids []uuid.UUID
+		var old []upstream.Upload
 		for _, u := range page.Uploads {
 			if nm, ok := parseName(prefix, u.Key); ok && nm.Epoch < horizon {
-				old[nm.Attempt] = u
-				ids = append(ids, nm.Attempt)
+				old = append(old, u)
 			}
 		}
-		if len(ids) > 0 {
-			v, err := s.state.Read(ctx, state.Query{Attempts: ids})
+		if len(old) > 0 {
+			open, err := s.openUploads(ctx, scope)
 			if err != nil {
 				return err
 			}
-			for attempt, u := range old {
-				if !v.Referenced[attempt] {
+			for _, u := range old {
+				if !open[uploadOf{u.Key, u.ID}] {
 					s.abortUpstream(client, bucket, u.Key, u.ID)
 				}
 			}
@@ -352,5 +342,39 @@ func (s *Store) dropUploads(ctx context.Context, client *upstream.Client, bucket
 			return nil
 		}
 		key, id = page.NextKey, page.NextID
+	}
+}
+
+// uploadOf is an upload of the store.
+type uploadOf struct{ physical, upstream string }
+
+// openUploads are those of the store that the open uploads of a scope stand for. What
+// is below the horizon when it is asked, and not among them, never will be.
+func (s *Store) openUploads(ctx context.Context, scope fence.Scope) (map[uploadOf]bool, error) {
+	open := map[uploadOf]bool{}
+	err := s.eachUpload(ctx, scope, func(up state.Upload) error {
+		open[uploadOf{up.Physical, up.Upstream}] = true
+		return nil
+	})
+	return open, err
+}
+
+// eachUpload visits the open uploads of a scope.
+func (s *Store) eachUpload(ctx context.Context, scope fence.Scope, visit func(state.Upload) error) error {
+	from, id := scope.Prefix(), ""
+	for {
+		ups, err := s.state.ListUploads(ctx, state.Range{Bucket: scope.Bucket(), From: from, To: successor(scope.Prefix())}, id, collectPage)
+		if err != nil {
+			return fmt.Errorf("listing uploads: %w", err)
+		}
+		for _, up := range ups {
+			from, id = up.Key, up.ID
+			if err := visit(up); err != nil {
+				return err
+			}
+		}
+		if len(ups) < collectPage {
+			return nil
+		}
 	}
 }

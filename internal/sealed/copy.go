@@ -187,7 +187,8 @@ func (s *Store) copyPieces(ctx context.Context, client *upstream.Client, bucket 
 		}
 		parts = append(parts, upstream.Part{Number: len(parts) + 1, ETag: got.ETag, Size: end - at})
 	}
-	return s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, src.info.Size)
+	etag, _, err = s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, src.info.Size)
+	return etag, err
 }
 
 // withChecksums asks for an object's checksums; a store that knows none, or has

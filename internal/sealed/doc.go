@@ -5,7 +5,7 @@
 //
 // # One write
 //
-//	body ──► fresh physical key in the store      (put.go, upload.go, copy.go)
+//	body ──► fresh physical key in the store      (put.go, join.go, copy.go)
 //	         .s3fence/objects/<scope>/<epoch>/<attempt>
 //	     ──► one transaction                        (commit.go, batch.go)
 //	         lock guard, scope (shared), key (exclusive)
@@ -25,6 +25,7 @@
 // (parts.go). They belong to an attempt, as the bytes do: what a read is told of
 // parts is of the very bytes that its row names. What no store can copy by itself
 // passes through here and is compared (relay.go).
+// What tries of one Complete tell each other of what is joined is in join.go.
 //
 // # Reads
 //

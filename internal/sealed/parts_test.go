@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -393,85 +391,6 @@ func TestPartsAreOfOneObject(t *testing.T) { // F6
 	close(stop)
 	readers.Wait()
 	require.Positive(t, reads.Load())
-}
-
-// Where a store's ETags prove nothing, an upload that another Complete has joined in
-// the meantime is not taken for what this list would have made of it.
-func TestUploadJoinedFromAnotherList(t *testing.T) { // F6, F7
-	t.Parallel()
-	var armed atomic.Bool
-	var meanwhile func()
-	l := odd(t, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
-				if armed.CompareAndSwap(true, false) {
-					meanwhile()
-				}
-			}
-			changed(w, r, next, func(rec *httptest.ResponseRecorder) {
-				if r.Method == http.MethodHead && rec.Code == 200 {
-					rec.Header().Set("X-Amz-Server-Side-Encryption", "aws:kms")
-					rec.Header().Set("Etag", `"0123456789abcdef0123456789abcdef-1"`)
-				}
-			})
-		})
-	})
-	l.guard(jobs)
-	m := &multipart{l, l.op(jobs, l.grant(jobs)), object.Ref{Bucket: "data", Key: "jobs/big"}}
-	u := m.create("CRC64NVME", checksum.FullObject)
-	mine := m.mustSend(u, 1, []byte("mine"), "CRC64NVME")
-	var theirs guarded.PartInfo
-	meanwhile = func() {
-		theirs = m.mustSend(u, 1, []byte("ours"), "CRC64NVME")
-		up, err := m.find(t.Context(), &u)
-		require.NoError(t, err)
-		_, err = l.client.CompleteMultipartUpload(t.Context(), "data", up.Physical, up.Upstream, []upstream.Part{{Number: 1, ETag: theirs.ETag}}, nil)
-		require.NoError(t, err)
-	}
-	armed.Store(true)
-	for range 2 {
-		_, err := m.Complete(t.Context(), &guarded.Complete{UploadRef: u, Parts: []guarded.PartInfo{mine}})
-		require.ErrorIs(t, err, object.ErrConflict)
-	}
-	_, err := m.Stat(t.Context(), m.op, m.ref)
-	require.ErrorIs(t, err, object.ErrNoSuchKey)
-}
-
-// A Complete that finds nothing to join any more, because its own first try took
-// effect at that moment, is answered as that was.
-func TestCompleteOvertakenByItsFirstTry(t *testing.T) { // F7
-	t.Parallel()
-	var armed atomic.Bool
-	var meanwhile func()
-	l := odd(t, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodGet && r.URL.Query().Has("uploadId") && armed.CompareAndSwap(true, false) {
-				meanwhile()
-			}
-			changed(w, r, next, func(rec *httptest.ResponseRecorder) {
-				if r.Method == http.MethodHead && rec.Code == 200 {
-					rec.Header().Set("X-Amz-Server-Side-Encryption", "aws:kms")
-					rec.Header().Set("Etag", `"0123456789abcdef0123456789abcdef-1"`)
-				}
-			})
-		})
-	})
-	l.guard(jobs)
-	m := &multipart{l, l.op(jobs, l.grant(jobs)), object.Ref{Bucket: "data", Key: "jobs/big"}}
-	u := m.create("CRC64NVME", checksum.FullObject)
-	c := &guarded.Complete{UploadRef: u, Parts: []guarded.PartInfo{m.mustSend(u, 1, []byte("mine"), "CRC64NVME")}}
-	var first object.Info
-	meanwhile = func() {
-		again := *c
-		var err error
-		first, err = m.Complete(t.Context(), &again)
-		require.NoError(t, err)
-	}
-	armed.Store(true)
-	second, err := m.Complete(t.Context(), c)
-	require.NoError(t, err)
-	require.Equal(t, first.ETag, second.ETag)
-	require.Equal(t, first.Checksums, second.Checksums)
 }
 
 // What is read of an upload is bounded by the list, not by how often its parts were

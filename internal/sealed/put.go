@@ -43,6 +43,9 @@ type stored struct {
 	// parts are those that an upload joined; none for other bytes, and where they
 	// are not known.
 	parts []object.Part
+	// guessed: of an upload, that these are its bytes is told by what was announced of
+	// it alone.
+	guessed bool
 }
 
 // Put writes one object; see [guarded.Writer].
@@ -277,7 +280,7 @@ func (s *Store) pieces(ctx context.Context, client *upstream.Client, bucket stri
 		st.size += int64(n)
 	}
 	completing = true
-	if _, err := s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, st.size); err != nil {
+	if _, _, err := s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, st.size); err != nil {
 		return st, err
 	}
 	st.name, st.etag, st.sums = nm, hexSum(whole), verified(p.Checksums, p.Verified)
@@ -336,10 +339,8 @@ func (s *Store) commitObject(op *guarded.Op, what string, cond object.Conditions
 			if nm.Epoch < row.Horizon {
 				return errOldName
 			}
-		} else if now := v.Uploads[up.ID]; now == nil || now.Completed || now.Attempt != up.Attempt {
-			// While its row stood, the collector kept away from the name; now
-			// somebody aborted it, or another Complete was faster.
-			return object.ErrNoSuchUpload
+		} else if err := completable(v.Uploads[up.ID], up, st.guessed); err != nil {
+			return err
 		}
 		if err := cond.CheckWrite(infoOf(v.Objects[info.Ref])); err != nil {
 			return err

@@ -30,6 +30,7 @@ const (
 type reader struct {
 	state state.Transactor
 	known *recall
+	turn  func(string) // nil but in simulations
 	mu    sync.Mutex
 	queue []*readWait
 	wake  chan struct{}
@@ -44,8 +45,8 @@ type readWait struct {
 	done  chan struct{}
 }
 
-func newReader(stop context.Context, st state.Transactor, known *recall) *reader {
-	r := &reader{state: st, known: known, stop: stop, wake: make(chan struct{}, readers)}
+func newReader(stop context.Context, st state.Transactor, known *recall, turn func(string)) *reader {
+	r := &reader{state: st, known: known, turn: turn, stop: stop, wake: make(chan struct{}, readers)}
 	for range readers {
 		r.wg.Go(r.run)
 	}
@@ -55,6 +56,9 @@ func newReader(stop context.Context, st state.Transactor, known *recall) *reader
 // read answers a query from one moment after the call began. The view is shared
 // with others and must not be changed.
 func (r *reader) read(ctx context.Context, q state.Query) (*state.View, error) {
+	if r.turn != nil {
+		r.turn(fmt.Sprintf("a read of %v %v", q.Scopes, q.Objects))
+	}
 	w := &readWait{query: q, done: make(chan struct{})}
 	r.mu.Lock()
 	if r.stop.Err() != nil {

@@ -144,6 +144,6 @@ func (s *Store) relayPieces(ctx context.Context, client *upstream.Client, bucket
 		}
 	}
 	completing = true
-	etag, err := s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, src.info.Size)
+	etag, _, err := s.completeUpstream(ctx, client, bucket, nm.Key, id, parts, src.info.Size)
 	return stored{name: nm, etag: etag, size: src.info.Size}, err
 }

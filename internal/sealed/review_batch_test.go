@@ -81,7 +81,7 @@ func desk(t *testing.T, set ...func(*fence.Guard)) (*committer, *counted, *fence
 		return state.Changes{PutGuards: []*fence.Guard{g}}, nil
 	}}))
 	run, stop := context.WithCancel(context.Background())
-	return newCommitter(run, st, newRecall()), st, g, stop
+	return newCommitter(run, st, newRecall(), nil), st, g, stop
 }
 
 func write(g *fence.Guard, sc fence.Scope, key string) *operation {

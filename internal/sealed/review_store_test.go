@@ -25,7 +25,7 @@ import (
 )
 
 // odd is a lab whose store is asked through a handler that may answer for it.
-func odd(t *testing.T, wrap func(next http.Handler) http.Handler) *lab {
+func odd(t *testing.T, wrap func(next http.Handler) http.Handler, opts ...memory.Option) *lab {
 	t.Helper()
 	back, err := objectstore.Open(t.Context(), t.TempDir(), objectstore.Options{AccessKey: "back", SecretKey: "back-secret"})
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func odd(t *testing.T, wrap func(next http.Handler) http.Handler) *lab {
 	client, err := upstream.New(upstream.Config{Name: "main", Endpoint: srv.URL, AccessKey: "back", SecretKey: "back-secret", PathStyle: true})
 	require.NoError(t, err)
 	c := &clock{now: time.Now()}
-	st := memory.New(memory.WithClock(c.Now))
+	st := memory.New(append([]memory.Option{memory.WithClock(c.Now)}, opts...)...)
 	s, err := New(t.Context(), st, oneStore{client}, Options{})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)

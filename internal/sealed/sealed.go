@@ -56,7 +56,11 @@ type Options struct {
 	// SettleBound is how long after it arrived at the store a change can take effect,
 	// at most; exporting waits for it.
 	SettleBound time.Duration
-	Logger      *slog.Logger
+	// Turn, where set, is called by each request before it joins others in a shared
+	// read or transaction, with what it asks for, and may block: a simulation orders
+	// requests by it that were woken at the same moment.
+	Turn   func(what string)
+	Logger *slog.Logger
 }
 
 // Store is the sealed way to write and read. It is safe for concurrent use.
@@ -97,7 +101,7 @@ func New(ctx context.Context, st State, buckets Buckets, o Options) (*Store, err
 	known := newRecall()
 	return &Store{
 		state: st, buckets: buckets, names: names{dep.ID}, known: known,
-		commits: newCommitter(run, st, known), reads: newReader(run, st, known),
+		commits: newCommitter(run, st, known, o.Turn), reads: newReader(run, st, known, o.Turn),
 		opts: o, log: o.Logger, stop: stop,
 	}, nil
 }
@@ -186,12 +190,31 @@ func (s *Store) look(ctx context.Context, op *guarded.Op, access fence.Access, r
 	r.Access = access
 	switch verdict := fence.Judge(&g, row.Mark, r); verdict {
 	case fence.Admitted, fence.Raises:
-		return v, row, nil
+		if _, exists := v.Scopes[op.Scope]; !exists && access == fence.Write {
+			err = s.makeRow(ctx, op.Scope)
+		}
+		return v, row, err
 	default:
 		refusal := fence.Refuse(verdict, op.Scope, &g, row.Mark, r)
 		refusal.Last, refusal.Now = row.Last, v.Now
 		return nil, row, refusal
 	}
+}
+
+// makeRow gives a scope its row before the first bytes of it are sent: the collector
+// looks for bytes where there is a row, and theirs might never be committed.
+func (s *Store) makeRow(ctx context.Context, scope fence.Scope) error {
+	row := state.NewScope(scope, fence.Sealed)
+	return state.Run(ctx, s.state, &state.Tx{
+		Scopes: []state.ScopeLock{{Scope: scope, Mode: state.Exclusive}}, Wait: lockWait,
+		Decide: func(v *state.View) (state.Changes, error) {
+			if _, exists := v.Scopes[scope]; exists {
+				return state.Changes{}, nil
+			}
+			row.EpochSince = v.Now
+			return state.Changes{Scopes: []state.Scope{row}}, nil
+		},
+	})
 }
 
 // operation begins the commit of an operation.

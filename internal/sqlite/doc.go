@@ -27,7 +27,9 @@
 // # What is known when COMMIT fails
 //
 // SQLITE_BUSY says that the transaction is still open; it is rolled back, and
-// nothing happened. Every other failure is state.ErrUnknown: the commit record
+// nothing happened. SQLITE_FULL says that the log did not take all of it; the log is
+// then emptied, for which some room is kept back on the disk (reserve.go), so that
+// nothing of the transaction is left, and nothing happened either. Every other failure is state.ErrUnknown: the commit record
 // may stand in the log already, invisible to the living and believed by whoever
 // recovers the log after a crash. The connection is thrown away. Resolve then
 // writes its verdict over that record, or finds it recovered.

@@ -39,5 +39,13 @@ func failed(err error) error {
 	case code(err) == codes.SQLITE_CONSTRAINT && strings.Contains(err.Error(), fallen):
 		return fmt.Errorf("%w: %w", state.ErrMarkFalls, err)
 	}
-	return fmt.Errorf("%w: %w", state.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", state.ErrUnavailable, full(err))
+}
+
+// full names the cause where it is a disk without room.
+func full(err error) error {
+	if code(err) == codes.SQLITE_FULL {
+		return fmt.Errorf("%w: %w", state.ErrDiskFull, err)
+	}
+	return err
 }

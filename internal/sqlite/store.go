@@ -41,9 +41,11 @@ type Store struct {
 	write *sql.DB
 	read  *sql.DB
 
-	// turn holds the one place of the writer; who has it owns writer.
+	// turn holds the one place of the writer; who has it owns writer and reserve.
 	turn   chan struct{}
 	writer *session // nil until first used, and after a COMMIT failed
+	// reserve says that the reserve stands.
+	reserve bool
 	// readers holds the idle readers; nil stands for one not opened yet.
 	readers chan *session
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	codes "modernc.org/sqlite/lib"
+
 	"github.com/s3fence/s3fence/internal/state"
 )
 
@@ -68,6 +70,11 @@ func (w *writing) start(ctx context.Context, deadline time.Time) error {
 		s.writer = c
 	}
 	w.session = s.writer
+	if !s.reserve {
+		if err := s.keepReserve(); err != nil {
+			return err
+		}
+	}
 	for {
 		_, err := w.exec(beginSQL)
 		switch {
@@ -108,9 +115,11 @@ func (w *writing) commit() error {
 		if _, rerr := w.exec(rollbackSQL); rerr == nil {
 			return failed(err)
 		}
+	case code(err) == codes.SQLITE_FULL && w.forgotten():
+		return failed(err)
 	}
 	w.store.drop()
-	return fmt.Errorf("%w: %w", state.ErrUnknown, err)
+	return fmt.Errorf("%w: %w", state.ErrUnknown, full(err))
 }
 
 // end rolls back what was not committed and gives the turn away.

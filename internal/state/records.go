@@ -70,7 +70,8 @@ type Upload struct {
 	Initiated time.Time
 	object.Attributes
 	// Completed uploads are kept for a while so that a repeated Complete gets its
-	// first answer; Digest identifies the part list, ETag and Size the object.
+	// first answer; Digest identifies the part list, ETag and Size the object. Of an
+	// open one Digest tells which list has left for the store, if any.
 	Completed bool
 	Digest    string
 	ETag      string

@@ -195,6 +195,11 @@ var (
 	// ErrDecided comes with ErrUnavailable: the answer to COMMIT was lost and the
 	// transaction is now decided as aborted, for ever.
 	ErrDecided = errors.New("the commit's answer was lost and the transaction is decided as aborted")
+	// ErrDiskFull and ErrNoConnection say why, beside ErrUnavailable or ErrUnknown, in
+	// the words of whoever has to mend it: it passes without a restart once there is
+	// room again.
+	ErrDiskFull     = errors.New("the disk of the state database is full: free space there")
+	ErrNoConnection = errors.New("the state database takes no more connections: end some of its other clients', or raise its max_connections")
 	// ErrSchema: the schema is missing, older or newer than this program.
 	ErrSchema = errors.New("the state schema does not fit this program")
 	// ErrMarkFalls: a transaction tried to lower or delete a mark (F1). A bug.

@@ -88,6 +88,16 @@ func (d *Discard) Fill(bucket string, keys []string) {
 	b.keys = slices.Sorted(maps.Keys(b.objects))
 }
 
+// Objects counts the objects of a bucket.
+func (d *Discard) Objects(bucket string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b := d.buckets[bucket]; b != nil {
+		return len(b.keys)
+	}
+	return 0
+}
+
 func (b *discardBucket) put(key string, o discardObject) {
 	if at, found := slices.BinarySearch(b.keys, key); !found {
 		b.keys = slices.Insert(b.keys, at, key)

@@ -51,6 +51,7 @@ type Option func(*limits)
 type limits struct {
 	dial, userTimeout, header, answer, stall, idle time.Duration
 	now                                            func() time.Time
+	transport                                      Transport
 }
 
 // WithDialTimeout bounds the making of a connection, the TLS handshake
@@ -78,6 +79,21 @@ func WithStallTimeout(d time.Duration) Option { return func(l *limits) { l.stall
 // WithClock replaces time.Now for signatures.
 func WithClock(now func() time.Time) Option { return func(l *limits) { l.now = now } }
 
+// Transport carries requests to a store and their answers back.
+type Transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
+// WithTransport carries requests by other means than connections of net/http: for
+// simulations. What net/http bounds is then t's to bound: it must send each request
+// once, read the whole body unless it fails, and wrap [ErrNotSent] in its error where
+// no byte of the request has left.
+func WithTransport(t Transport) Option { return func(l *limits) { l.transport = t } }
+
+// ErrNotSent is what a [Transport] says of a request of which no byte has left.
+var ErrNotSent = errors.New("nothing of the request was sent")
+
 // Client talks to one store. It is safe for concurrent use.
 type Client struct {
 	name      string
@@ -89,7 +105,7 @@ type Client struct {
 	direct    bool
 	creds     aws.Credentials
 	signer    *v4.Signer
-	transport *http.Transport
+	transport Transport
 	limits    limits
 }
 
@@ -141,6 +157,9 @@ func New(cfg Config, opts ...Option) (*Client, error) {
 		return fail("%w", err)
 	}
 
+	if l.transport == nil {
+		l.transport = newTransport(tlsConfig, l)
+	}
 	return &Client{
 		name:      cfg.Name,
 		scheme:    u.Scheme,
@@ -154,7 +173,7 @@ func New(cfg Config, opts ...Option) (*Client, error) {
 			o.DisableURIPathEscaping = true // S3 paths are escaped once, by us
 			o.DisableHeaderHoisting = true  // a hoisted header is a query parameter, which stores ignore
 		}),
-		transport: newTransport(tlsConfig, l),
+		transport: l.transport,
 		limits:    l,
 	}, nil
 }

@@ -42,7 +42,7 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 	resp, err := c.transport.RoundTrip(hr) //nolint:bodyclose // answerBody closes it: in whole here, at the end of the reading of a read
 	if err != nil {
 		defer cancel(nil)
-		if !s.mayHaveLeft() {
+		if _, own := c.transport.(*http.Transport); own && !s.mayHaveLeft() || errors.Is(err, ErrNotSent) {
 			e.Outcome = NotSent
 		}
 		e.Err = err

@@ -42,8 +42,9 @@ func newCanned(tb testing.TB) (*Client, *canned) {
 		tb.Fatal(err)
 	}
 	store := &canned{}
-	c.transport.DialContext = store.dial
-	c.transport.DisableKeepAlives = true
+	real := c.transport.(*http.Transport)
+	real.DialContext = store.dial
+	real.DisableKeepAlives = true
 	tb.Cleanup(c.Close)
 	return c, store
 }

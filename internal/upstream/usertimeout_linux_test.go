@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -15,8 +16,9 @@ func TestUserTimeoutIsSet(t *testing.T) {
 	w := newWire(t, func(int, *wireRequest) (string, bool) { return plain(200, ""), true })
 	c := newClient(t, w.url(), WithUserTimeout(7*time.Second))
 	var made net.Conn
-	dial := c.transport.DialContext
-	c.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	real := c.transport.(*http.Transport)
+	dial := real.DialContext
+	real.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		var err error
 		made, err = dial(ctx, network, addr)
 		return made, err

@@ -43,7 +43,7 @@ func (c *tap) Write(p []byte) (int, error) {
 // tapped makes every plain connection of c a tap and hands it to made.
 func tapped(c *Client, made func(n int, t *tap)) {
 	n := 0
-	c.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	c.transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		raw, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
@@ -316,8 +316,8 @@ func TestVirtualHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	dial := c.transport.DialContext
-	c.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := c.transport.(*http.Transport).DialContext
+	c.transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if addr != "data.store.test:81" {
 			t.Errorf("dialled %s", addr)
 		}
