@@ -49,8 +49,12 @@ type ExportProgress struct {
 	Of   int `json:"of"`
 }
 
-// Pass is what was found and done, Copied and Deleted over all passes.
-type Pass = guarded.Pass
+// Pass is what was found and done, Copied and Deleted over all passes; a Difference
+// is of one object.
+type (
+	Pass       = guarded.Pass
+	Difference = guarded.Difference
+)
 
 // Exported is what an export did.
 type Exported struct {

@@ -33,6 +33,7 @@ var rooms = []struct {
 	{"The state: transactions, statements, schemas", stateMutants},
 	{"Locks", lockMutants},
 	{"Guards and their lease", guardMutants},
+	{"Leaving a guard", exportMutants},
 	{"The client to the store", storeMutants},
 	{"The edge and credentials", edgeMutants},
 }

@@ -27,12 +27,15 @@ import (
 // does, and says how the store answers it when it is let go.
 type holding struct {
 	held, release chan struct{}
+	letGo         func() // closes release
 	answer        chan int
 	once          sync.Once
 }
 
 func (l *leaver) hold(matches func(*http.Request) bool) *holding {
 	h := &holding{held: make(chan struct{}), release: make(chan struct{}), answer: make(chan int, 1)}
+	h.letGo = sync.OnceFunc(func() { close(h.release) })
+	l.t.Cleanup(h.letGo)
 	l.interfere(func(w http.ResponseWriter, r *http.Request, store http.Handler) {
 		mine := false
 		if matches(r) {
@@ -114,7 +117,7 @@ func TestLateChangesOfAnotherExporter(t *testing.T) { // F6
 			require.NoError(t, err)
 			require.True(t, got.Removed)
 			b.writePlain("jobs/a", "by a client, after the guard")
-			close(late.release)
+			late.letGo()
 			assert.Equal(t, http.StatusForbidden, await(t, late.answer))
 			die()
 			require.Error(t, await(t, over))
@@ -128,6 +131,7 @@ func TestLateChangesOfAnotherExporter(t *testing.T) { // F6
 func TestExporterFrozenBeforeItSigns(t *testing.T) { // F6
 	t.Parallel()
 	looked, release := make(chan struct{}), make(chan struct{})
+	wake := sync.OnceFunc(func() { close(release) })
 	var once sync.Once
 	a, b := pair(t, leaveOptions{held: func(was func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
@@ -139,6 +143,7 @@ func TestExporterFrozenBeforeItSigns(t *testing.T) { // F6
 			return err
 		}
 	}})
+	t.Cleanup(wake)
 	b.add(jobs)
 	b.mustPut(b.op(jobs, b.grant(jobs)), "jobs/a", "in the scope")
 	var answers atomic.Int64
@@ -160,7 +165,7 @@ func TestExporterFrozenBeforeItSigns(t *testing.T) { // F6
 	_, err := b.export(jobs, true)
 	require.NoError(t, err)
 	b.writePlain("jobs/a", "by a client, after the guard")
-	close(release)
+	wake()
 	require.ErrorIs(t, await(t, over), guards.ErrChanging)
 	assert.NotZero(t, answers.Load(), "it sent what it had a permit for")
 	b.holds("jobs/a", "by a client, after the guard")
@@ -213,7 +218,7 @@ func TestTwoExporters(t *testing.T) {
 	second := make(chan error, 1)
 	go func() { _, err := b.export(jobs, true); second <- err }()
 	require.Eventually(t, func() bool { return len(b.plainly()) > 10 }, time.Minute, 10*time.Millisecond)
-	close(parked.release)
+	parked.letGo()
 	require.ErrorIs(t, await(t, first), guards.ErrChanging)
 	require.NoError(t, await(t, second))
 	assert.Len(t, b.plainly(), 20)
@@ -553,4 +558,19 @@ func TestExportOfLostBytes(t *testing.T) { // F6
 	assert.Contains(t, err.Error(), "jobs/a")
 	l.holds("jobs/b", "body")
 	l.mustPut(op, "jobs/b", "still guarded")
+}
+
+// Rows under a guard are never left over, whoever asks.
+func TestTidyLeavesRowsToTheirGuard(t *testing.T) { // F6
+	t.Parallel()
+	l := newLeaver(t, leaveOptions{})
+	g := l.add(jobs)
+	op := l.op(jobs, l.grant(jobs))
+	l.mustPut(op, "jobs/a", "body")
+	dropped, err := l.Export(*g, ExportOptions{}).Tidy(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, dropped)
+	body, err := l.get(op, "jobs/a")
+	require.NoError(t, err)
+	assert.Equal(t, "body", body)
 }
