@@ -49,12 +49,11 @@ type ExportProgress struct {
 	Of   int `json:"of"`
 }
 
-// Pass is what was found and done, Copied and Deleted over all passes; a Difference
-// is of one object.
-type (
-	Pass       = guarded.Pass
-	Difference = guarded.Difference
-)
+// Pass is what was found and done, Copied and Deleted over all passes.
+type Pass = guarded.Pass
+
+// Difference is how one plain object is not what it was in its scope.
+type Difference = guarded.Difference
 
 // Exported is what an export did.
 type Exported struct {

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,6 +31,8 @@ type leaver struct {
 	*lab
 	admin  *guards.Admin
 	leased *guards.List
+	// peers renew when this one asks, rather than at their time.
+	peers  []*leaver
 	bucket string // the store's for data
 	// meddle, where set, is given each request to the store.
 	meddle atomic.Pointer[meddling]
@@ -78,7 +79,7 @@ type leaveOptions struct {
 
 const (
 	exportValidity = 3 * time.Second
-	exportLease    = 2 * time.Second
+	exportLease    = time.Minute
 )
 
 func newLeaver(t *testing.T, o leaveOptions) *leaver {
@@ -116,16 +117,14 @@ func newLeaver(t *testing.T, o leaveOptions) *leaver {
 	l.lab = &lab{Store: s, t: t, st: o.state, client: client, guards: map[string]*fence.Guard{}}
 	l.leased = guards.NewList(o.state, state.NewID(), exportLease, guards.ListOptions{})
 	require.NoError(t, l.leased.Refresh(t.Context()))
-	running, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { l.leased.Run(running) })
-	t.Cleanup(func() {
-		stop()
-		wg.Wait()
-		_ = l.leased.Close(context.Background())
-	})
+	t.Cleanup(func() { _ = l.leased.Close(context.Background()) })
 	l.admin = guards.NewAdmin(o.state, s, exportLease, guards.AdminOptions{
-		Refresh: l.leased.Refresh,
+		Refresh: func(ctx context.Context) error {
+			for _, p := range l.peers {
+				_ = p.leased.Refresh(ctx)
+			}
+			return l.leased.Refresh(ctx)
+		},
 		Mover: func(g fence.Guard, held func(context.Context) error, remove bool) guarded.Mover {
 			if o.held != nil {
 				held = o.held(held)
@@ -190,7 +189,7 @@ func (l *leaver) exportUnder(ctx context.Context, p string, o guards.ExportOptio
 	if err != nil {
 		return guards.Exported{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	return l.admin.Export(ctx, pattern, o)
 }

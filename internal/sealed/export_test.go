@@ -169,7 +169,10 @@ func TestExportWhileWritersGoOn(t *testing.T) { // F4, F5, F6, F7
 				last[w] = map[string]string{}
 				wg.Go(func() {
 					rnd := rand.New(rand.NewPCG(uint64(w), 1))
+					pace := time.NewTicker(5 * time.Millisecond) // the exporter shall get a turn
+					defer pace.Stop()
 					for n := 0; !over.Load(); n++ {
+						<-pace.C
 						key := fmt.Sprintf("w/%d-%d", w, rnd.IntN(keys))
 						body := fmt.Sprintf("%s %d", key, n)
 						var err error
