@@ -38,7 +38,7 @@ e2e: ## black box: real programs, real PostgreSQL, real stores, real clients
 	@scripts/test.sh e2e
 
 .PHONY: model
-model: ## the protocol in Spin: all interleavings, and mutants that must fail (BOUNDS=large: an hour, 12 GB)
+model: ## the protocol in Spin: all interleavings, and mutants that must fail (BOUNDS=large: 6 minutes of a core, 9 GB)
 	@scripts/prerequisites.sh
 	@scripts/model.sh
 
